@@ -1,0 +1,43 @@
+/**
+ * Immutable disk layers of one host: unpacked images, unpacked sources, sealed disks of finished runs. A capsule's disk is a
+ * stack of layer ids, top first.
+ */
+export interface LayerStore {
+  /** The layer with everything below it, top first; null when any of it is not here. */
+  stackOf(layerId: string): Promise<readonly string[] | null>;
+  /** Overlayfs lower directories of a stack, top first. */
+  directories(stack: readonly string[]): readonly string[];
+  /** Makes a finished capsule's writable directory the layer `layerId` on top of `stack` by renaming it: O(1). */
+  seal(layerId: string, upperDir: string, stack: readonly string[]): Promise<void>;
+  /** Holds a layer and all below it in place while `holder` (a capsule id) uses it. Idempotent, durable. */
+  hold(layerId: string, holder: string): Promise<void>;
+  drop(layerId: string, holder: string): Promise<void>;
+  /** Nobody will ask for this layer by id again; it goes when nothing holds it or stacks on it. */
+  release(layerId: string): Promise<void>;
+  /** Deletes released layers that nothing uses, then the least recently used images and sources until the rest fits the budget. */
+  collect(): Promise<{ readonly freedBytes: number }>;
+}
+
+/** Source archives (gzipped tars by sha256) and the layers they unpack to: `/workspace` with the tree in it. */
+export interface SourceStore {
+  has(digest: string): Promise<boolean>;
+  /** Stores an archive; throws `HostError('blob_digest_mismatch')` when the bytes do not hash to `digest`. */
+  put(digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Layer id of the unpacked archive, unpacked at most once; throws `HostError('source_invalid')` naming the offending entry. */
+  layerFor(digest: string): Promise<string>;
+}
+
+/** Root filesystems by name, kept by digest. */
+export interface ImageStore {
+  /** Layer id of the image, fetching or building it when missing; one fetch for concurrent callers. `progress` gets short lines. */
+  resolve(image: string, progress: (line: string) => void, signal: AbortSignal): Promise<ResolvedImage>;
+}
+
+export interface ResolvedImage {
+  readonly layerId: string;
+  readonly digest: string;
+  /** Shown in the build's log, e.g. that an alias stood in for the image asked for. */
+  readonly warning: string | null;
+  /** The image's own environment (OCI `Env`), e.g. PATH. */
+  readonly env: Readonly<Record<string, string>>;
+}

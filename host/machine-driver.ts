@@ -1,0 +1,53 @@
+import type { CapsuleShape, DriverCapabilities } from '@caisson/contracts/host-api';
+import type { GuestLink } from './guest-link.ts';
+
+/**
+ * A way to run isolated machines. Two bodies exist or will (container, microvm); nothing above this port knows which one runs
+ * but by `capabilities`.
+ */
+export interface MachineDriver {
+  readonly capabilities: DriverCapabilities;
+  /** Starts a capsule on a disk and waits until its agent answers. On any failure nothing is left behind. */
+  create(spec: MachineSpec): Promise<Machine>;
+  /** Takes up a capsule that outlived an earlier host process; null when it is not (or no longer) alive. */
+  adopt(capsuleId: string): Promise<Machine | null>;
+  /** Ids of every capsule of which anything exists on this machine: process, mount, network namespace, cgroup or file. */
+  list(): Promise<readonly string[]>;
+  /** Removes whatever is left of a capsule, in any state. Idempotent. */
+  destroy(capsuleId: string): Promise<void>;
+  /** Gives back pooled resources at an orderly end; capsules that run are left alone. */
+  close(): Promise<void>;
+}
+
+export interface MachineSpec {
+  readonly capsuleId: string;
+  /** Read-only layers, top first; the capsule gets an empty writable layer above them. */
+  readonly layers: readonly string[];
+  readonly shape: CapsuleShape;
+  readonly egress: 'none' | 'internet';
+  /** Host directories shown read-only inside: the tools layer. */
+  readonly readOnlyBinds: readonly { readonly from: string; readonly to: string }[];
+  readonly hostname: string;
+}
+
+export interface Machine {
+  readonly capsuleId: string;
+  readonly guest: GuestLink;
+  /** Resolves when the capsule is dead for whatever reason, with what is known of the cause. */
+  readonly died: Promise<MachineDeath>;
+  /** Freezes every process of the capsule; memory stays where it is. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  usage(): Promise<{ readonly memoryBytes: number; readonly cpuMs: number }>;
+  /** True when the kernel killed something in this capsule for want of memory. */
+  wasOutOfMemory(): Promise<boolean>;
+  /** Kills every process and gives back mounts, network and cgroup, but keeps the writable layer; returns its directory. */
+  stop(): Promise<{ readonly upperDir: string }>;
+  /** Stop, and remove the writable layer too. Idempotent. */
+  destroy(): Promise<void>;
+}
+
+export interface MachineDeath {
+  readonly outOfMemory: boolean;
+  readonly detail: string;
+}
