@@ -21,6 +21,10 @@ export const errorTable = {
   invalid_argument: { retryable: false },
   io_error: { retryable: false },
   limit_exceeded: { retryable: true },
+  // the control plane
+  invalid_config: { retryable: false },
+  database_too_new: { retryable: false },
+  database_unavailable: { retryable: true },
   // the doors
   internal_error: { retryable: true, ci: { status: 500, type: 'server_error' } },
   not_implemented: { retryable: false, ci: { status: 501, type: 'not_implemented' } },

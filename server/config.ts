@@ -1,0 +1,54 @@
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+
+/** Settings of one installation, from the environment. `docs/configuration.md` describes each variable. */
+export interface Config {
+  /** CAISSON_PORT: where the doors listen on `address`; 0 takes a free port. */
+  readonly port: number;
+  /** CAISSON_ADDRESS: interface to listen on. */
+  readonly address: string;
+  /** CAISSON_DATA_DIR: database, images, layers, capsules, blobs. */
+  readonly dataDir: string;
+  /** DATABASE_URL: a PostgreSQL of your own (>= 15) instead of the embedded one. */
+  readonly databaseUrl: string | null;
+  /** CAISSON_BOOTSTRAP_TOKEN: personal token of the first user, `hm_` and 43 base64url characters. */
+  readonly bootstrapToken: string | null;
+  /** CAISSON_BOOTSTRAP_EMAIL: address of the first user. */
+  readonly bootstrapEmail: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads and checks the environment; throws `invalid_config` naming the variable. */
+export function readConfig(env: Environment): Config {
+  return {
+    port: readPort(env.CAISSON_PORT),
+    address: env.CAISSON_ADDRESS || '127.0.0.1',
+    dataDir: resolve(env.CAISSON_DATA_DIR || defaultDataDir(env)),
+    databaseUrl: env.DATABASE_URL || null,
+    bootstrapToken: readBootstrapToken(env.CAISSON_BOOTSTRAP_TOKEN),
+    bootstrapEmail: (env.CAISSON_BOOTSTRAP_EMAIL || 'admin@caisson.local').trim().toLowerCase(),
+  };
+}
+
+function defaultDataDir(env: Environment): string {
+  if (process.getuid?.() === 0) return '/var/lib/caisson';
+  return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'caisson');
+}
+
+function readPort(text: string | undefined): number {
+  const port = Number(text || 4710);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new AppError('invalid_config', `CAISSON_PORT is ${text}; it must be a number from 0 to 65535`);
+  }
+  return port;
+}
+
+function readBootstrapToken(text: string | undefined): string | null {
+  if (!text) return null;
+  if (!/^hm_[A-Za-z0-9_-]{43}$/.test(text)) {
+    throw new AppError('invalid_config', 'CAISSON_BOOTSTRAP_TOKEN must be hm_ followed by 43 base64url characters');
+  }
+  return text;
+}
