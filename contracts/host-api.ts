@@ -65,16 +65,12 @@ export type CancelReason = 'canceled' | 'timed_out' | 'lost';
 /** One command in one fresh capsule. */
 export interface RunAssignment extends LeaseRef {
   readonly capsuleId: string;
-  readonly kind: 'job' | 'render';
+  readonly work: RunWork;
   /** Where the disk starts: an image by name or digest, or the sealed disk of an earlier run. */
   readonly base: { readonly image: string } | { readonly layerId: string };
   readonly shape: CapsuleShape;
   /** sha256 (lower hex) of a gzipped tar unpacked as `/workspace` before the command starts; null on a sealed disk. */
   readonly sourceDigest: string | null;
-  /** Mounts the read-only tools (Node and the pipeline DSL) at `/opt/caisson`. */
-  readonly tools: boolean;
-  /** Shell text, run by `bash -c` (or `sh -c` where the image has no bash) in `/workspace`. */
-  readonly command: string;
   readonly env: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly graceMs: number;
@@ -85,6 +81,16 @@ export interface RunAssignment extends LeaseRef {
   /** Whether the capsule may reach the network. */
   readonly egress: 'none' | 'internet';
 }
+
+/** What a run does in `/workspace`. */
+export type RunWork =
+  /** Shell text, by `bash -c`, or `sh -c` where the image has no bash. */
+  | { readonly kind: 'shell'; readonly text: string }
+  /**
+   * Evaluates the pipeline files of the source with the read-only tools (Node and the DSL, mounted at `/opt/caisson`) and prints the
+   * IR on stdout. `slug` may be null when the source holds one pipeline; `nowS` decides ttl cache keys.
+   */
+  | { readonly kind: 'render'; readonly slug: string | null; readonly organization: string; readonly nowS: number };
 
 export interface CapsuleShape {
   readonly cpus: number;

@@ -1,0 +1,58 @@
+import { fromKysely, PgBoss } from 'pg-boss';
+import type { Logger } from 'pino';
+import type { Tx } from '../store/database.ts';
+
+/**
+ * What a committed change owes the outside. Enqueued in the transaction of the change, performed at least once by any control
+ * plane, so every performer is idempotent.
+ */
+export type Effect =
+  /** The host shall end this run. */
+  | { readonly kind: 'cancel_run'; readonly leaseId: string }
+  /** The graph of this build is known or its rendering is over. */
+  | { readonly kind: 'plan_rendered_build'; readonly buildId: string }
+  /** Sealed disks of this build are not needed any more. */
+  | { readonly kind: 'release_layers'; readonly buildId: string }
+  /** The build's time is over; delayed until then. */
+  | { readonly kind: 'build_deadline'; readonly buildId: string };
+
+export interface Effects {
+  /** Records an effect in the caller's transaction; with `afterMs` it is performed no earlier than that. */
+  enqueue(tx: Tx, effect: Effect, afterMs?: number): Promise<void>;
+  /** Starts performing; failures are retried with back-off and end in the dead-letter queue. */
+  perform(performer: (effect: Effect) => Promise<void>): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const queue = 'effects';
+const deadLetterQueue = 'effects_dead';
+
+/** Opens the queue in the database's `pgboss` schema, making it at first use. */
+export async function openEffects(connectionString: string, logger: Logger): Promise<Effects> {
+  const boss = new PgBoss({ connectionString, max: 3, useListenNotify: true, application_name: 'caisson-effects' });
+  boss.on('error', (error) => logger.error({ error }, 'the effect queue has a problem'));
+  await boss.start();
+  await boss.createQueue(deadLetterQueue, { notify: false });
+  await boss.createQueue(queue, {
+    notify: true,
+    deadLetter: deadLetterQueue,
+    retryLimit: 20,
+    retryDelay: 1,
+    retryBackoff: true,
+    retryDelayMax: 60,
+    expireInSeconds: 120,
+  });
+  return {
+    async enqueue(tx, effect, afterMs = 0) {
+      const startAfter = afterMs > 0 ? { startAfter: Math.ceil(afterMs / 1000) } : {};
+      await boss.send(queue, effect, { ...startAfter, db: fromKysely(tx) });
+    },
+    async perform(performer) {
+      const options = { batchSize: 10, burstWhenBatchFull: true, pollingIntervalSeconds: 2, perJobResults: true } as const;
+      await boss.work<Effect>(queue, { batchSize: options.batchSize, burstWhenBatchFull: true, pollingIntervalSeconds: 2 }, async (jobs) => {
+        for (const job of jobs) await performer(job.data);
+      });
+    },
+    stop: () => boss.stop({ graceful: true, timeout: 10_000 }),
+  };
+}
