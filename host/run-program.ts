@@ -1,0 +1,113 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+
+export interface ProgramOptions {
+  /** Killed after this long; default one minute. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  readonly cwd?: string;
+  /** The whole environment; without it the host's own is inherited. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Written to the program's stdin, which is otherwise empty. */
+  readonly stdin?: string | Uint8Array;
+  /** Gets each line of both streams as it comes. */
+  readonly onLine?: (line: string) => void;
+}
+
+export interface ProgramResult {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** How a program ended badly: its exit code (null after a signal), what it wrote, and why it was stopped when we did that. */
+export class ProgramError extends Error {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+
+  constructor(
+    message: string,
+    details: ProgramResult & { readonly exitCode: number | null; readonly cause?: unknown },
+  ) {
+    super(message, { cause: details.cause });
+    this.name = 'ProgramError';
+    this.exitCode = details.exitCode;
+    this.stdout = details.stdout;
+    this.stderr = details.stderr;
+  }
+}
+
+/** Output kept of each stream; what comes later is read and dropped, so that a chatty program never fills the host's memory. */
+const maxKeptBytes = 4 * 1024 * 1024;
+const defaultTimeoutMs = 60_000;
+
+/**
+ * Runs a program of the host to its end, without a shell. It dies with this process. Throws `ProgramError`, whose message holds the
+ * last of what the program said, when it cannot be started, exits with anything but 0, or is stopped by `timeoutMs` or `signal`.
+ */
+export async function runProgram(argv: readonly string[], options: ProgramOptions = {}): Promise<ProgramResult> {
+  options.signal?.throwIfAborted();
+  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.env === undefined ? {} : { env: options.env }),
+  });
+  const stdout = collect(child.stdout, options.onLine);
+  const stderr = collect(child.stderr, options.onLine);
+  child.stdin.on('error', () => {});
+  child.stdin.end(options.stdin ?? '');
+  const end = await ended(child, timeoutMs, options.signal);
+  const output = { stdout: stdout(), stderr: stderr() };
+  if (end.exitCode === 0) return output;
+  const said = tail(output.stderr) || tail(output.stdout);
+  const why = end.why + (said === '' ? '' : `: ${said}`);
+  throw new ProgramError(`${argv[0]} ${why}`, { ...output, exitCode: end.exitCode, cause: end.cause });
+}
+
+interface End {
+  readonly exitCode: number | null;
+  readonly why: string;
+  readonly cause?: unknown;
+}
+
+function ended(child: ChildProcess, timeoutMs: number, signal: AbortSignal | undefined): Promise<End> {
+  return new Promise((resolve) => {
+    let stopped: { why: string; cause?: unknown } | undefined;
+    const stop = (why: string, cause?: unknown) => {
+      stopped ??= { why, cause };
+      child.kill('SIGKILL');
+    };
+    const onAbort = () => stop('was stopped', signal?.reason);
+    const timer = setTimeout(() => stop(`took longer than ${timeoutMs} ms`), timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const finish = (end: End) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      resolve(end);
+    };
+    child.once('error', (error) =>
+      finish({ exitCode: null, why: `could not be started (${error.message})`, cause: error }),
+    );
+    child.once('close', (code, killedBy) => {
+      if (stopped !== undefined) return finish({ exitCode: null, ...stopped });
+      finish({ exitCode: code, why: killedBy === null ? `exited with ${code}` : `was killed by ${killedBy}` });
+    });
+  });
+}
+
+function collect(stream: NodeJS.ReadableStream, onLine: ((line: string) => void) | undefined): () => string {
+  const chunks: Buffer[] = [];
+  let keptBytes = 0;
+  stream.on('data', (chunk: Buffer) => {
+    if (keptBytes >= maxKeptBytes) return;
+    chunks.push(chunk);
+    keptBytes += chunk.length;
+  });
+  if (onLine !== undefined) createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', onLine);
+  return () => Buffer.concat(chunks).toString('utf8');
+}
+
+function tail(text: string): string {
+  return text.trim().split('\n').slice(-5).join('\n').slice(-1000);
+}
