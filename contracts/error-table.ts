@@ -42,6 +42,8 @@ export const errorTable = {
     'No runtime works on this machine. `caisson doctor` lists what was tried and how to fix it.',
   ),
   disk_full: internalRow(true, 'The host has no space left within its disk budget. Free space or raise the budget.'),
+  sandbox_lost: internalRow(true, 'The capsule ended underneath its job. Run the job again.'),
+  out_of_memory: internalRow(false, 'The job used more memory than its capsule has. Give it a larger shape.'),
   guest_lost: internalRow(true, 'The connection to the agent inside a capsule ended and could not be taken up again.'),
   guest_protocol: internalRow(
     false,

@@ -1,0 +1,144 @@
+import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { RunAssignment, RunEvent } from '@caisson/contracts/host-api';
+
+/** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
+export interface JournalRecord {
+  readonly seq: number;
+  readonly atMs: number;
+  readonly event: RunEvent;
+  /** For `started`: the guest's process; for `output` of the command: the offset just behind these bytes. */
+  readonly processId?: number;
+  readonly guestOffset?: number;
+}
+
+/**
+ * The durable history of one run: its assignment and every message, append-only, so that a host killed at any moment knows after a
+ * restart what was done and what the control plane may not have heard. Layout of `messages`: u32 header length, header (JSON),
+ * u32 payload length, payload; a torn tail is cut off when it is opened.
+ */
+export interface RunJournal {
+  readonly directory: string;
+  readonly assignment: RunAssignment;
+  readonly lastSeq: number;
+  /** Bytes of complete records. */
+  readonly size: number;
+  /** Appends one record and returns its number. */
+  append(event: RunEvent, place?: { processId?: number; guestOffset?: number }): Promise<number>;
+  /** Records from byte `position` on, about `maxBytes` of them, and the position behind the last. */
+  read(position: number, maxBytes: number): Promise<{ records: JournalRecord[]; position: number }>;
+  close(): Promise<void>;
+  /** Forgets the run. */
+  remove(): Promise<void>;
+}
+
+const lengthBytes = 4;
+
+/** Begins the history of a new run; it appears under its lease id only when the assignment is complete. */
+export async function createJournal(runsDir: string, assignment: RunAssignment): Promise<RunJournal> {
+  const directory = join(runsDir, assignment.leaseId);
+  const temporary = join(runsDir, `.tmp-${assignment.leaseId}`);
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { recursive: true });
+  await writeFile(join(temporary, 'assignment.json'), JSON.stringify(assignment));
+  await writeFile(join(temporary, 'messages'), '');
+  await rename(temporary, directory);
+  return openJournal(runsDir, assignment.leaseId);
+}
+
+/** Takes up the history of a run. */
+export async function openJournal(runsDir: string, leaseId: string): Promise<RunJournal> {
+  const directory = join(runsDir, leaseId);
+  const assignment = JSON.parse(await readFile(join(directory, 'assignment.json'), 'utf8')) as RunAssignment;
+  const path = join(directory, 'messages');
+  const bytes = await readFile(path);
+  const { records, used } = decode(bytes);
+  if (used < bytes.length) await truncate(path, used);
+  return makeJournal(directory, assignment, await open(path, 'r+'), { size: used, seq: records.at(-1)?.seq ?? 0 });
+}
+
+function makeJournal(
+  directory: string,
+  assignment: RunAssignment,
+  file: FileHandle,
+  start: { size: number; seq: number },
+): RunJournal {
+  let { size, seq } = start;
+  // Appends follow each other, so that records never interleave and `size` always ends at a record.
+  let tail: Promise<unknown> = Promise.resolve();
+  return {
+    directory,
+    assignment,
+    get lastSeq() {
+      return seq;
+    },
+    get size() {
+      return size;
+    },
+    append(event, place = {}) {
+      const append = tail.then(async () => {
+        const bytes = encode({ seq: seq + 1, atMs: Date.now(), event, ...place });
+        await file.write(bytes, 0, bytes.length, size);
+        size += bytes.length;
+        seq += 1;
+        return seq;
+      });
+      tail = append.catch(() => {});
+      return append;
+    },
+    async read(position, maxBytes) {
+      const wanted = Math.min(size - position, maxBytes);
+      if (wanted <= 0) return { records: [], position };
+      const first = await readAt(file, position, wanted);
+      const { records, used } = decode(first);
+      if (used > 0) return { records, position: position + used };
+      // One record larger than the window: read it whole.
+      const whole = decode(await readAt(file, position, size - position));
+      return { records: whole.records, position: position + whole.used };
+    },
+    async close() {
+      await tail;
+      await file.close();
+    },
+    async remove() {
+      await tail;
+      await file.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function readAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(length);
+  const { bytesRead } = await file.read(buffer, 0, length, position);
+  return buffer.subarray(0, bytesRead);
+}
+
+function encode(record: JournalRecord): Buffer {
+  const { event, ...rest } = record;
+  const payload = event.kind === 'output' ? Buffer.from(event.bytes) : Buffer.alloc(0);
+  const shown = event.kind === 'output' ? { kind: event.kind, stream: event.stream } : event;
+  const header = Buffer.from(JSON.stringify({ ...rest, event: shown }));
+  const bytes = Buffer.allocUnsafe(2 * lengthBytes + header.length + payload.length);
+  bytes.writeUInt32LE(header.length, 0);
+  header.copy(bytes, lengthBytes);
+  bytes.writeUInt32LE(payload.length, lengthBytes + header.length);
+  payload.copy(bytes, 2 * lengthBytes + header.length);
+  return bytes;
+}
+
+function decode(bytes: Buffer): { records: JournalRecord[]; used: number } {
+  const records: JournalRecord[] = [];
+  let used = 0;
+  while (bytes.length - used >= lengthBytes) {
+    const headerEnd = used + lengthBytes + bytes.readUInt32LE(used);
+    if (headerEnd + lengthBytes > bytes.length) break;
+    const payloadEnd = headerEnd + lengthBytes + bytes.readUInt32LE(headerEnd);
+    if (payloadEnd > bytes.length) break;
+    const record = JSON.parse(bytes.toString('utf8', used + lengthBytes, headerEnd)) as JournalRecord;
+    const payload = bytes.subarray(headerEnd + lengthBytes, payloadEnd);
+    records.push(record.event.kind === 'output' ? { ...record, event: { ...record.event, bytes: payload } } : record);
+    used = payloadEnd;
+  }
+  return { records, used };
+}

@@ -1,0 +1,209 @@
+import { AppError, hasCode } from '@caisson/contracts/app-error';
+import type { CancelReason, RunEvent, RunFailureCode, RunResult } from '@caisson/contracts/host-api';
+import type { GuestProcess } from './guest-link.ts';
+import type { Machine } from './machine-driver.ts';
+import type { RunJournal } from './run-journal.ts';
+import { journalOutput } from './run-output.ts';
+import { commandOf, type Provisioner } from './run-provision.ts';
+
+const sigterm = 15;
+const sigkill = 9;
+
+/** One run being carried out. */
+export interface Run {
+  readonly journal: RunJournal;
+  /** Asks the run to end; the first reason counts. */
+  cancel(reason: CancelReason): void;
+  /** Resolves when the final message is in the journal and nothing of the run is left on the machine. */
+  readonly finished: Promise<void>;
+}
+
+export interface RunDeps {
+  readonly provisioner: Provisioner;
+  /** Called after every record, so that the watcher looks again. */
+  readonly onRecord: () => void;
+}
+
+/** What an earlier host process knew of a run when it was killed. */
+export interface RunHistory {
+  readonly started: { processId: number; atMs: number } | null;
+  readonly guestOffset: number;
+  readonly outputBytes: number;
+  readonly cancelReason: CancelReason | null;
+}
+
+export const noHistory: RunHistory = { started: null, guestOffset: 0, outputBytes: 0, cancelReason: null };
+
+/** Begins a run, or goes on with one that outlived an earlier host process. */
+export function startRun(deps: RunDeps, journal: RunJournal, history: RunHistory): Run {
+  const ending = new AbortController();
+  const cancel = (reason: CancelReason) => {
+    if (!ending.signal.aborted) ending.abort(reason);
+  };
+  if (history.cancelReason !== null) cancel(history.cancelReason);
+  return { journal, cancel, finished: carryOut(deps, journal, { history, ending: ending.signal, cancel }) };
+}
+
+interface RunState {
+  readonly history: RunHistory;
+  /** Aborted with a `CancelReason` when the run shall end. */
+  readonly ending: AbortSignal;
+  cancel(reason: CancelReason): void;
+}
+
+async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Promise<void> {
+  const say = async (event: RunEvent, place?: { processId: number }) => {
+    await journal.append(event, place);
+    deps.onRecord();
+  };
+  const note = (line: string) => say({ kind: 'output', stream: 'meta', bytes: Buffer.from(`[caisson] ${line}\n`) });
+  let result: RunResult;
+  try {
+    const machine = await takeMachine(deps, journal, { state, note });
+    const process = await takeProcess(machine, journal, { state, say });
+    result = await follow(deps, { machine, process, journal, state });
+    result = await giveBack(deps, journal, { machine, result });
+  } catch (error) {
+    await deps.provisioner.discard(journal.assignment);
+    result = state.ending.aborted ? endedBy(state.ending) : failure(error);
+  }
+  await say({ kind: 'finished', result });
+}
+
+async function takeMachine(
+  deps: RunDeps,
+  journal: RunJournal,
+  { state, note }: { state: RunState; note: (line: string) => Promise<void> },
+): Promise<Machine> {
+  const adopted = await deps.provisioner.adopt(journal.assignment);
+  if (adopted !== null) return adopted;
+  if (state.history.started !== null) {
+    throw new AppError('sandbox_lost', 'the capsule ended while its host was down; run the job again');
+  }
+  return deps.provisioner.provision(journal.assignment, { note, signal: state.ending });
+}
+
+/** The command's process: the one an earlier host started, else a new one. The first process of a capsule has number 1. */
+async function takeProcess(
+  machine: Machine,
+  journal: RunJournal,
+  { state, say }: { state: RunState; say: (event: RunEvent, place?: { processId: number }) => Promise<void> },
+): Promise<GuestProcess> {
+  const { started, guestOffset } = state.history;
+  const known = await machine.guest.attach(started?.processId ?? 1, guestOffset);
+  if (known === null && started !== null)
+    throw new AppError('sandbox_lost', 'the capsule does not know its command any more');
+  if (state.ending.aborted && known === null) throw new AppError('guest_lost', 'canceled before the command began');
+  const process = known ?? (await machine.guest.exec(await commandOf(machine, journal.assignment)));
+  if (started === null) await say({ kind: 'started' }, { processId: process.processId });
+  return process;
+}
+
+interface Following {
+  readonly machine: Machine;
+  readonly process: GuestProcess;
+  readonly journal: RunJournal;
+  readonly state: RunState;
+}
+
+/** Waits for the end of the command, whichever way it comes, with all its output in the journal. */
+async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
+  const { machine, process, journal, state } = following;
+  const stopTimers = armTimers(following);
+  try {
+    const output = journalOutput(journal, process, {
+      alreadyBytes: state.history.outputBytes,
+      onRecord: deps.onRecord,
+    });
+    const exit = await Promise.race([
+      Promise.all([process.exit, output]).then(([exit]) => exit),
+      diedUnderneath(machine),
+    ]);
+    if (state.ending.aborted) return endedBy(state.ending);
+    if (exit.timedOut) return { outcome: 'timed_out' };
+    if (exit.exitCode !== 0 && (await machine.wasOutOfMemory())) throw outOfMemory(journal);
+    return { outcome: 'exited', exitCode: exit.exitCode, signal: exit.signal };
+  } finally {
+    stopTimers();
+  }
+}
+
+/** SIGTERM when the run shall end or its time is over, SIGKILL after the grace. The guest itself kills later still. */
+function armTimers({ process, journal, state }: Following): () => void {
+  const { timeoutMs, graceMs } = journal.assignment;
+  const elapsedMs = state.history.started === null ? 0 : Date.now() - state.history.started.atMs;
+  const timers: NodeJS.Timeout[] = [];
+  const end = () => {
+    process.kill(sigterm);
+    timers.push(setTimeout(() => process.kill(sigkill), graceMs));
+  };
+  timers.push(setTimeout(() => state.cancel('timed_out'), Math.max(0, timeoutMs - elapsedMs)));
+  if (state.ending.aborted) end();
+  else state.ending.addEventListener('abort', end, { once: true });
+  return () => {
+    state.ending.removeEventListener('abort', end);
+    for (const timer of timers) clearTimeout(timer);
+  };
+}
+
+async function diedUnderneath(machine: Machine): Promise<never> {
+  const death = await machine.died;
+  if (death.outOfMemory) throw new AppError('out_of_memory', 'the job used more memory than its capsule has');
+  throw new AppError('sandbox_lost', `the capsule died: ${death.detail}`);
+}
+
+function outOfMemory(journal: RunJournal): AppError {
+  const limitMib = Math.round(journal.assignment.shape.memoryBytes / 2 ** 20);
+  return new AppError('out_of_memory', `the job used more than the ${limitMib} MiB of memory its capsule has`);
+}
+
+/** Seals the disk of a passed run when somebody will start from it, and removes everything else. */
+async function giveBack(
+  deps: RunDeps,
+  journal: RunJournal,
+  { machine, result }: { machine: Machine; result: RunResult },
+): Promise<RunResult> {
+  const isPassed = result.outcome === 'exited' && result.exitCode === 0;
+  if (!isPassed || journal.assignment.sealAs === null) {
+    await deps.provisioner.discard(journal.assignment);
+    return result;
+  }
+  try {
+    await deps.provisioner.seal(journal.assignment, machine);
+    return result;
+  } catch (error) {
+    await deps.provisioner.discard(journal.assignment);
+    return { outcome: 'failed', code: 'snapshot_failed', message: `the disk could not be kept: ${messageOf(error)}` };
+  }
+}
+
+function endedBy(ending: AbortSignal): RunResult {
+  return ending.reason === 'timed_out' ? { outcome: 'timed_out' } : { outcome: 'canceled' };
+}
+
+const failureCodes: readonly RunFailureCode[] = [
+  'image_unavailable',
+  'source_invalid',
+  'provision_failed',
+  'snapshot_missing',
+  'snapshot_failed',
+  'out_of_memory',
+  'disk_full',
+  'sandbox_lost',
+  'tools_unavailable',
+];
+
+function failure(error: unknown): RunResult {
+  const code = failureCodes.find((candidate) => hasCode(error, candidate));
+  if (code !== undefined) return { outcome: 'failed', code, message: messageOf(error) };
+  if (hasCode(error, 'guest_lost') || hasCode(error, 'guest_protocol')) {
+    return { outcome: 'failed', code: 'sandbox_lost', message: messageOf(error) };
+  }
+  if (hasCode(error, 'image_invalid'))
+    return { outcome: 'failed', code: 'image_unavailable', message: messageOf(error) };
+  return { outcome: 'failed', code: 'provision_failed', message: messageOf(error) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
