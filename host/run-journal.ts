@@ -1,6 +1,7 @@
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunAssignment, RunEvent } from '@caisson/contracts/host-api';
+import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
 export interface JournalRecord {
@@ -14,8 +15,8 @@ export interface JournalRecord {
 
 /**
  * The durable history of one run: its assignment and every message, append-only, so that a host killed at any moment knows after a
- * restart what was done and what the control plane may not have heard. Layout of `messages`: u32 header length, header (JSON),
- * u32 payload length, payload; a torn tail is cut off when it is opened.
+ * restart what was done and what the control plane may not have heard. A torn tail is cut off
+ * when it is opened.
  */
 export interface RunJournal {
   readonly directory: string;
@@ -31,8 +32,6 @@ export interface RunJournal {
   /** Forgets the run. */
   remove(): Promise<void>;
 }
-
-const lengthBytes = 4;
 
 /** Begins the history of a new run; it appears under its lease id only when the assignment is complete. */
 export async function createJournal(runsDir: string, assignment: RunAssignment): Promise<RunJournal> {
@@ -114,31 +113,16 @@ async function readAt(file: FileHandle, position: number, length: number): Promi
   return buffer.subarray(0, bytesRead);
 }
 
-function encode(record: JournalRecord): Buffer {
-  const { event, ...rest } = record;
-  const payload = event.kind === 'output' ? Buffer.from(event.bytes) : Buffer.alloc(0);
-  const shown = event.kind === 'output' ? { kind: event.kind, stream: event.stream } : event;
-  const header = Buffer.from(JSON.stringify({ ...rest, event: shown }));
-  const bytes = Buffer.allocUnsafe(2 * lengthBytes + header.length + payload.length);
-  bytes.writeUInt32LE(header.length, 0);
-  header.copy(bytes, lengthBytes);
-  bytes.writeUInt32LE(payload.length, lengthBytes + header.length);
-  payload.copy(bytes, 2 * lengthBytes + header.length);
-  return bytes;
+function encode({ event, ...rest }: JournalRecord): Uint8Array {
+  if (event.kind !== 'output') return encodeRecord({ ...rest, event }, new Uint8Array(0));
+  return encodeRecord({ ...rest, event: { kind: event.kind, stream: event.stream } }, event.bytes);
 }
 
-function decode(bytes: Buffer): { records: JournalRecord[]; used: number } {
-  const records: JournalRecord[] = [];
-  let used = 0;
-  while (bytes.length - used >= lengthBytes) {
-    const headerEnd = used + lengthBytes + bytes.readUInt32LE(used);
-    if (headerEnd + lengthBytes > bytes.length) break;
-    const payloadEnd = headerEnd + lengthBytes + bytes.readUInt32LE(headerEnd);
-    if (payloadEnd > bytes.length) break;
-    const record = JSON.parse(bytes.toString('utf8', used + lengthBytes, headerEnd)) as JournalRecord;
-    const payload = bytes.subarray(headerEnd + lengthBytes, payloadEnd);
-    records.push(record.event.kind === 'output' ? { ...record, event: { ...record.event, bytes: payload } } : record);
-    used = payloadEnd;
-  }
-  return { records, used };
+function decode(bytes: Uint8Array): { records: JournalRecord[]; used: number } {
+  const { records, used } = decodeRecords(bytes);
+  return { records: records.map(({ header, payload }) => withBytes(header as JournalRecord, payload)), used };
+}
+
+function withBytes(record: JournalRecord, bytes: Uint8Array): JournalRecord {
+  return record.event.kind === 'output' ? { ...record, event: { ...record.event, bytes } } : record;
 }

@@ -1,0 +1,93 @@
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { connect as connectSocket } from 'node:net';
+import { Readable } from 'node:stream';
+import { AppError } from './app-error.ts';
+import type { ErrorCode } from './error-table.ts';
+import { errorTable } from './error-table.ts';
+import type { HostApi, RunMessage } from './host-api.ts';
+import { decodeRecords } from './record-codec.ts';
+
+const callTimeoutMs = 30_000;
+
+/** A `HostApi` answered by a host in another process, over HTTP/2 on its unix socket. Connects at the first call and again after a loss. */
+export interface RemoteHost extends HostApi {
+  close(): void;
+}
+
+export function connectHost(socketPath: string): RemoteHost {
+  let session: ClientHttp2Session | null = null;
+
+  function open(): ClientHttp2Session {
+    if (session !== null && !session.closed && !session.destroyed) return session;
+    session = connect('http://host', { createConnection: () => connectSocket(socketPath) });
+    session.on('error', () => {});
+    session.unref();
+    return session;
+  }
+
+  function request(method: string, path: string): ClientHttp2Stream {
+    return open().request({ ':method': method, ':path': path }, { endStream: method === 'GET' || method === 'HEAD' });
+  }
+
+  async function call<T>(name: string, ...args: unknown[]): Promise<T> {
+    const stream = request('POST', `/${name}`);
+    stream.end(JSON.stringify(args));
+    return (await readReply(stream)) as T;
+  }
+
+  return {
+    describe: () => call('describe'),
+    heartbeat: () => call('heartbeat'),
+    hasBlob: (digest) => call('hasBlob', digest),
+    async putBlob(digest, bytes) {
+      const stream = request('PUT', `/blobs/${digest}`);
+      Readable.from(bytes)
+        .on('error', (error) => stream.destroy(error))
+        .pipe(stream);
+      await readReply(stream);
+    },
+    startRun: (assignment) => call('startRun', assignment),
+    cancelRun: (lease, reason) => call('cancelRun', lease, reason),
+    acknowledge: (acks) => call('acknowledge', acks),
+    releaseLayer: (layerId) => call('releaseLayer', layerId),
+    watch: (signal) => watch(request('GET', '/watch'), signal),
+    close() {
+      session?.destroy();
+    },
+  };
+}
+
+async function readReply(stream: ClientHttp2Stream): Promise<unknown> {
+  stream.setTimeout(callTimeoutMs, () => stream.destroy(new Error('the host did not answer in time')));
+  const status = new Promise<number>((resolve) => {
+    stream.once('response', (headers) => resolve(Number(headers[':status'])));
+  });
+  const parts: Buffer[] = [];
+  for await (const part of stream) parts.push(part);
+  const body = JSON.parse(Buffer.concat(parts).toString('utf8') || '{}');
+  if ((await status) === 200) return body.value;
+  const code: ErrorCode = Object.hasOwn(errorTable, body.code) ? body.code : 'internal_error';
+  throw new AppError(code, String(body.message));
+}
+
+async function* watch(stream: ClientHttp2Stream, signal: AbortSignal): AsyncIterable<RunMessage> {
+  const end = () => stream.destroy();
+  signal.addEventListener('abort', end, { once: true });
+  let rest: Uint8Array = new Uint8Array(0);
+  try {
+    for await (const part of stream) {
+      const bytes = rest.length === 0 ? part : Buffer.concat([rest, part]);
+      const { records, used } = decodeRecords(bytes);
+      rest = bytes.subarray(used);
+      for (const { header, payload } of records) yield withBytes(header as RunMessage, payload);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
+}
+
+function withBytes(message: RunMessage, bytes: Uint8Array): RunMessage {
+  return message.kind === 'output' ? { ...message, bytes } : message;
+}

@@ -1,0 +1,91 @@
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { createServer, type ServerHttp2Stream } from 'node:http2';
+import type { HostApi, RunMessage } from '@caisson/contracts/host-api';
+import { encodeRecord } from '@caisson/contracts/record-codec';
+
+const maxBodyBytes = 16 * 2 ** 20;
+
+/** Answers a `HostApi` over HTTP/2 on a unix socket that only its owner may open. See `docs/host-api.md`. */
+export async function serveHostApi(host: HostApi, socketPath: string): Promise<{ close(): Promise<void> }> {
+  await rm(socketPath, { force: true });
+  const server = createServer();
+  const sessions = new Set<{ destroy(): void }>();
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.on('close', () => sessions.delete(session));
+    session.on('error', () => session.destroy());
+  });
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => stream.close());
+    answer(host, stream, `${headers[':method']} ${headers[':path']}`).catch((error) => refuse(stream, error));
+  });
+  const oldMask = process.umask(0o077);
+  try {
+    server.listen(socketPath);
+    await once(server, 'listening');
+  } finally {
+    process.umask(oldMask);
+  }
+  return {
+    async close() {
+      for (const session of sessions) session.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function answer(host: HostApi, stream: ServerHttp2Stream, route: string): Promise<void> {
+  const digest = /^PUT \/blobs\/([0-9a-f]{64})$/.exec(route)?.[1];
+  if (digest !== undefined) {
+    await host.putBlob(digest, stream);
+    return reply(stream, null);
+  }
+  if (route === 'GET /watch') return streamMessages(host, stream);
+  const method = /^POST \/(describe|heartbeat|hasBlob|startRun|cancelRun|acknowledge|releaseLayer)$/.exec(route)?.[1];
+  if (method === undefined) throw new Error(`no such call: ${route}`);
+  const call = host[method as 'describe'] as (...args: unknown[]) => Promise<unknown>;
+  reply(stream, await call.apply(host, await readArguments(stream)));
+}
+
+async function readArguments(stream: ServerHttp2Stream): Promise<unknown[]> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of stream) {
+    size += part.length;
+    if (size > maxBodyBytes) throw new Error('the call is too large');
+    parts.push(part);
+  }
+  return JSON.parse(Buffer.concat(parts).toString('utf8'));
+}
+
+function reply(stream: ServerHttp2Stream, value: unknown): void {
+  stream.respond({ ':status': 200, 'content-type': 'application/json' });
+  stream.end(JSON.stringify({ value: value ?? null }));
+}
+
+function refuse(stream: ServerHttp2Stream, error: unknown): void {
+  if (stream.destroyed || stream.headersSent) {
+    stream.close();
+    return;
+  }
+  const code = error instanceof Error && 'code' in error ? error.code : 'internal_error';
+  stream.respond({ ':status': 500, 'content-type': 'application/json' });
+  stream.end(JSON.stringify({ code, message: error instanceof Error ? error.message : String(error) }));
+}
+
+async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise<void> {
+  const gone = new AbortController();
+  stream.on('close', () => gone.abort());
+  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' });
+  for await (const message of host.watch(gone.signal)) {
+    if (!stream.write(encodeMessage(message))) await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
+  }
+  stream.end();
+}
+
+function encodeMessage(message: RunMessage): Uint8Array {
+  if (message.kind !== 'output') return encodeRecord(message, new Uint8Array(0));
+  const { bytes, ...header } = message;
+  return encodeRecord(header, bytes);
+}
