@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 
 export interface ProgramOptions {
   /** Killed after this long; default one minute. */
@@ -12,6 +14,8 @@ export interface ProgramOptions {
   readonly stdin?: string | Uint8Array;
   /** Gets each line of both streams as it comes. */
   readonly onLine?: (line: string) => void;
+  /** For a program that leaves a daemon behind: its exit is the end, although the daemon still holds the output pipes. */
+  readonly detaches?: boolean;
 }
 
 export interface ProgramResult {
@@ -40,6 +44,7 @@ export class ProgramError extends Error {
 /** Output kept of each stream; what comes later is read and dropped, so that a chatty program never fills the host's memory. */
 const maxKeptBytes = 4 * 1024 * 1024;
 const defaultTimeoutMs = 60_000;
+const pipeGraceMs = 200;
 
 /**
  * Runs a program of the host to its end, without a shell. It dies with this process. Throws `ProgramError`, whose message holds the
@@ -57,7 +62,8 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const stderr = collect(child.stderr, options.onLine);
   child.stdin.on('error', () => {});
   child.stdin.end(options.stdin ?? '');
-  const end = await ended(child, timeoutMs, options.signal);
+  const end = await ended(child, { timeoutMs, signal: options.signal, endEvent: options.detaches ? 'exit' : 'close' });
+  if (options.detaches) await release(child, end.exitCode !== 0);
   const output = { stdout: stdout(), stderr: stderr() };
   if (end.exitCode === 0) return output;
   const said = tail(output.stderr) || tail(output.stdout);
@@ -71,7 +77,13 @@ interface End {
   readonly cause?: unknown;
 }
 
-function ended(child: ChildProcess, timeoutMs: number, signal: AbortSignal | undefined): Promise<End> {
+interface EndOptions {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+  readonly endEvent: 'exit' | 'close';
+}
+
+function ended(child: ChildProcess, { timeoutMs, signal, endEvent }: EndOptions): Promise<End> {
   return new Promise((resolve) => {
     let stopped: { why: string; cause?: unknown } | undefined;
     const stop = (why: string, cause?: unknown) => {
@@ -89,11 +101,20 @@ function ended(child: ChildProcess, timeoutMs: number, signal: AbortSignal | und
     child.once('error', (error) =>
       finish({ exitCode: null, why: `could not be started (${error.message})`, cause: error }),
     );
-    child.once('close', (code, killedBy) => {
+    child.once(endEvent, (code: number | null, killedBy: NodeJS.Signals | null) => {
       if (stopped !== undefined) return finish({ exitCode: null, ...stopped });
       finish({ exitCode: code, why: killedBy === null ? `exited with ${code}` : `was killed by ${killedBy}` });
     });
   });
+}
+
+/** Lets go of the pipes a daemon inherited. After a failure what was said is still on its way, so the pipes get a moment to end. */
+async function release(child: ChildProcess, failed: boolean): Promise<void> {
+  if (failed && !child.stderr?.closed) {
+    await Promise.race([once(child, 'close'), delay(pipeGraceMs, undefined, { ref: false })]);
+  }
+  child.stdout?.destroy();
+  child.stderr?.destroy();
 }
 
 function collect(stream: NodeJS.ReadableStream, onLine: ((line: string) => void) | undefined): () => string {
