@@ -1,0 +1,86 @@
+import { realpathSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { reserveStdout, writeAll } from './answer-descriptor.ts';
+import { explainError } from './explain-error.ts';
+import { hookImports } from './import-hooks.ts';
+import { type RenderRequest, renderEnvelope, renderPipeline } from './render-workspace.ts';
+
+const usage =
+  'usage: render-main.ts <workspace> [slug] [--list] [--now <epoch seconds>] [--org <slug>] [--fd <number>]';
+let answered = false;
+
+process.on('exit', () => {
+  if (answered) return;
+  answered = true;
+  process.exitCode = 1;
+  writeAll(
+    2,
+    'the pipeline file ended the process, or awaits something that never comes, before it exported a pipeline.\n',
+  );
+});
+process.on('uncaughtException', (error) => fail(error, workspace));
+
+const { positionals, values } = readArguments();
+const workspace = openWorkspace(positionals[0]);
+const answerDescriptor = values.fd === undefined ? reserveStdout() : Number(values.fd);
+process.chdir(workspace);
+hookImports(`${pathToFileURL(workspace).href}/`);
+void answer();
+
+async function answer(): Promise<void> {
+  try {
+    const request: RenderRequest = {
+      workspace,
+      organization: values.org ?? 'default',
+      nowSeconds: readNow(values.now),
+      env: readEnvironment(),
+      warn: (message) => process.stderr.write(`warning: ${message}\n`),
+    };
+    const result = values.list === true ? await renderEnvelope(request) : await renderPipeline(request, positionals[1]);
+    writeAll(answerDescriptor, `${JSON.stringify(result)}\n`);
+    answered = true;
+    process.exit(0);
+  } catch (error) {
+    fail(error, workspace);
+  }
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { list: { type: 'boolean' }, now: { type: 'string' }, org: { type: 'string' }, fd: { type: 'string' } },
+    });
+  } catch (error) {
+    return fail(new Error(`${error instanceof Error ? error.message : String(error)}\n${usage}`), null);
+  }
+}
+
+function openWorkspace(path: string | undefined): string {
+  if (path === undefined) return fail(new Error(usage), null);
+  try {
+    return realpathSync(path);
+  } catch {
+    return fail(new Error(`${path} does not exist or cannot be read.`), null);
+  }
+}
+
+function readNow(text: string | undefined): number {
+  const seconds = text === undefined ? Math.floor(Date.now() / 1000) : Number(text);
+  if (!Number.isInteger(seconds) || seconds < 0)
+    throw new Error(`--now ${text} is not a number of seconds since the epoch.`);
+  return seconds;
+}
+
+function readEnvironment(): Readonly<Record<string, string>> {
+  // biome-ignore lint/style/noProcessEnv: this is a program's entry, and cache policies name variables of the render's environment.
+  const entries = Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
+  return Object.fromEntries(entries);
+}
+
+function fail(error: unknown, root: string | null): never {
+  answered = true;
+  writeAll(2, `${explainError(error, root)}\n`);
+  process.exit(1);
+}
