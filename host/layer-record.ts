@@ -1,0 +1,104 @@
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+
+export type LayerKind = 'image' | 'source' | 'sealed';
+
+/** What `meta.json` of a layer says. Written once; only `sizeBytes` is filled in later. */
+export interface LayerMeta {
+  readonly layerId: string;
+  readonly kind: LayerKind;
+  /** Ids of the layers underneath, top first. */
+  readonly below: readonly string[];
+  /** Disk space of `diff`, null until it was measured. */
+  readonly sizeBytes: number | null;
+  /** The boot of the machine in which the layer was written. */
+  readonly bootId: string;
+}
+
+/** One layer as known in memory; the files of its directory say the same. */
+export interface Layer {
+  /** Name of its directory: short, because overlayfs takes all lower directories in one page of text. */
+  readonly dirName: string;
+  meta: LayerMeta;
+  readonly holders: Set<string>;
+  released: boolean;
+  usedAtMs: number;
+  /** Its bytes are known to be on the disk itself, so it survives a power cut. */
+  durable: boolean;
+}
+
+const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+/** Refuses ids that cannot be a file name; throws `invalid_argument`. */
+export function checkName(what: string, name: string): void {
+  if (!namePattern.test(name))
+    throw new AppError('invalid_argument', `${what} ${JSON.stringify(name)} is not a valid name`);
+}
+
+/** Writes a file so that readers see the old content or the new, never a part. */
+export async function writeAtomically(path: string, content: string): Promise<void> {
+  const temp = `${path}.tmp`;
+  await writeFile(temp, content);
+  await rename(temp, path);
+}
+
+export async function writeMeta(layerDir: string, meta: LayerMeta): Promise<void> {
+  await writeAtomically(join(layerDir, 'meta.json'), JSON.stringify(meta));
+}
+
+/** The layer in a directory, or null when what is there is not a whole layer. */
+export async function readLayer(root: string, dirName: string): Promise<Layer | null> {
+  const dir = join(root, dirName);
+  const [meta, hasDiff, holders, released, usedAtMs, durable] = await Promise.all([
+    readMeta(join(dir, 'meta.json')),
+    exists(join(dir, 'diff')),
+    readdir(join(dir, 'holders')).catch(() => []),
+    exists(join(dir, 'released')),
+    modifiedAtMs(join(dir, 'used')),
+    exists(join(dir, 'durable')),
+  ]);
+  if (meta === null || !hasDiff) return null;
+  return { dirName, meta, holders: new Set(holders), released, usedAtMs, durable };
+}
+
+/** Makes the marks a new layer starts with. */
+export async function writeNewLayer(layerDir: string, meta: LayerMeta): Promise<void> {
+  await mkdir(join(layerDir, 'holders'));
+  await writeFile(join(layerDir, 'used'), '');
+  await writeMeta(layerDir, meta);
+}
+
+/** Sets or clears one of the empty files by which a layer's state is recorded. */
+export async function setMark(path: string, present: boolean): Promise<void> {
+  if (present) await writeFile(path, '');
+  else await rm(path, { force: true });
+}
+
+export async function writeUsedAt(layerDir: string, usedAtMs: number): Promise<void> {
+  const at = new Date(usedAtMs);
+  await utimes(join(layerDir, 'used'), at, at);
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
+}
+
+async function modifiedAtMs(path: string): Promise<number> {
+  return (await stat(path).catch(() => null))?.mtimeMs ?? 0;
+}
+
+async function readMeta(path: string): Promise<LayerMeta | null> {
+  try {
+    const meta: unknown = JSON.parse(await readFile(path, 'utf8'));
+    return isMeta(meta) ? meta : null;
+  } catch {
+    return null;
+  }
+}
+
+function isMeta(value: unknown): value is LayerMeta {
+  if (typeof value !== 'object' || value === null) return false;
+  const meta: { layerId?: unknown; kind?: unknown; below?: unknown } = value;
+  return typeof meta.layerId === 'string' && typeof meta.kind === 'string' && Array.isArray(meta.below);
+}
