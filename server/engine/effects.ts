@@ -1,4 +1,4 @@
-import { fromKysely, PgBoss } from 'pg-boss';
+import { fromKysely, type JobResult, PgBoss } from 'pg-boss';
 import type { Logger } from 'pino';
 import type { Tx } from '../store/database.ts';
 
@@ -7,14 +7,14 @@ import type { Tx } from '../store/database.ts';
  * plane, so every performer is idempotent.
  */
 export type Effect =
-  /** The host shall end this run. */
-  | { readonly kind: 'cancel_run'; readonly leaseId: string }
-  /** The graph of this build is known or its rendering is over. */
+  /** The rendering of this build is over: make its jobs, or refuse it. */
   | { readonly kind: 'plan_rendered_build'; readonly buildId: string }
   /** Sealed disks of this build are not needed any more. */
   | { readonly kind: 'release_layers'; readonly buildId: string }
   /** The build's time is over; delayed until then. */
-  | { readonly kind: 'build_deadline'; readonly buildId: string };
+  | { readonly kind: 'build_deadline'; readonly buildId: string }
+  /** The host had its time to confirm the end of a run; delayed until then. */
+  | { readonly kind: 'stop_deadline'; readonly buildId: string; readonly jobId: string; readonly leaseId: string };
 
 export interface Effects {
   /** Records an effect in the caller's transaction; with `afterMs` it is performed no earlier than that. */
@@ -48,11 +48,29 @@ export async function openEffects(connectionString: string, logger: Logger): Pro
       await boss.send(queue, effect, { ...startAfter, db: fromKysely(tx) });
     },
     async perform(performer) {
-      const options = { batchSize: 10, burstWhenBatchFull: true, pollingIntervalSeconds: 2, perJobResults: true } as const;
-      await boss.work<Effect>(queue, { batchSize: options.batchSize, burstWhenBatchFull: true, pollingIntervalSeconds: 2 }, async (jobs) => {
-        for (const job of jobs) await performer(job.data);
-      });
+      const polling = {
+        batchSize: 10,
+        burstWhenBatchFull: true,
+        pollingIntervalSeconds: 2,
+        perJobResults: true,
+      } as const;
+      await boss.work<Effect>(queue, polling, (jobs) => Promise.all(jobs.map((job) => settle(job, performer, logger))));
     },
     stop: () => boss.stop({ graceful: true, timeout: 10_000 }),
   };
+}
+
+/** One effect's failure is its own: the others of the batch are done. */
+async function settle(
+  job: { id: string; data: Effect },
+  performer: (effect: Effect) => Promise<void>,
+  logger: Logger,
+): Promise<JobResult> {
+  try {
+    await performer(job.data);
+    return { id: job.id, status: 'completed' };
+  } catch (error) {
+    logger.error({ error, effect: job.data }, 'an effect failed and will be tried again');
+    return { id: job.id, status: 'failed', output: { message: String(error) } };
+  }
 }

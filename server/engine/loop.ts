@@ -33,7 +33,9 @@ export function startLoop(spec: LoopSpec, logger: Logger): Loop {
       }
       if (isWoken) continue;
       interrupt = new AbortController();
-      await delay(spec.everyMs, undefined, { signal: AbortSignal.any([stopping.signal, interrupt.signal]) }).catch(() => {});
+      await delay(spec.everyMs, undefined, { signal: AbortSignal.any([stopping.signal, interrupt.signal]) }).catch(
+        () => {},
+      );
     }
   }
   const running = keepRunning();

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Logger } from 'pino';
+import { sql } from 'kysely';
 import pg from 'pg';
+import type { Logger } from 'pino';
+import type { Database, Tx } from '../store/database.ts';
 
 const channel = 'caisson';
 const firstRetryMs = 100;
@@ -19,9 +21,9 @@ export interface Notifications {
   close(): Promise<void>;
 }
 
-/** SQL text and parameters that notify about `topic:id` when the surrounding transaction commits. */
-export function notification(topic: Topic, id: string): { text: string; values: string[] } {
-  return { text: 'select pg_notify($1, $2)', values: [channel, `${topic}:${id}`] };
+/** Tells every control plane about `topic:id` when the surrounding transaction commits. */
+export async function notify(tx: Database | Tx, topic: Topic, id: string): Promise<void> {
+  await sql`select pg_notify(${channel}, ${`${topic}:${id}`})`.execute(tx);
 }
 
 /** Starts listening; resolves after the first successful LISTEN and keeps reconnecting from then on. */

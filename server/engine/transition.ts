@@ -1,0 +1,228 @@
+import { advance } from '@caisson/core/advance';
+import type { BuildEffect, BuildEvent } from '@caisson/core/build';
+import { isFinishedJobState, type JobEffect, type JobEvent, type JobState } from '@caisson/core/job';
+import type { StepRefusalCode } from '@caisson/core/step';
+import { stepBuild } from '@caisson/core/step-build';
+import { stepJob } from '@caisson/core/step-job';
+import { sql } from 'kysely';
+import { type BuildRow, buildColumns, buildOf } from '../store/build-row.ts';
+import type { Database, Tx } from '../store/database.ts';
+import { type JobRow, jobColumns, jobOf } from '../store/job-row.ts';
+import type { Effects } from './effects.ts';
+import { endLease } from './lease.ts';
+import { notify as notifyAll, type Topic } from './notifications.ts';
+
+export interface TransitionDeps {
+  readonly db: Database;
+  readonly effects: Effects;
+}
+
+/** One build and its jobs under lock. Everything it writes commits together, or not at all. */
+export interface BuildChange {
+  readonly tx: Tx;
+  /** The row as it was when the change began. */
+  readonly build: BuildRow;
+  /** Sends an event to a job of this build; a refusal changes nothing. */
+  job(jobId: string, event: JobEvent): Promise<Stepped>;
+  /** Sends an event to the build. */
+  apply(event: BuildEvent): Promise<Stepped>;
+  notify(topic: Topic, id: string): Promise<void>;
+}
+
+export type Stepped = { readonly ok: true } | { readonly ok: false; readonly code: StepRefusalCode };
+
+/**
+ * The only door through which a status changes: locks the build, lets `work` send events to it and its jobs, lets everything that
+ * follows from them happen (skips, jobs that became ready, the build's own state), appends the events, enqueues the effects,
+ * notifies, commits. Locks are always taken build first, so two changes never wait for each other. Null when there is no such build.
+ */
+export async function changeBuild<T>(
+  deps: TransitionDeps,
+  buildId: string,
+  work: (change: BuildChange) => Promise<T>,
+): Promise<T | null> {
+  return deps.db.transaction().execute(async (tx) => {
+    const locked = await lockBuild(tx, buildId);
+    if (locked === null) return null;
+    const change = makeChange(deps, tx, locked);
+    const result = await work(change);
+    await change.settle();
+    return result;
+  });
+}
+
+interface Locked {
+  readonly build: BuildRow;
+  /** By the database's clock. */
+  readonly nowMs: number;
+}
+
+async function lockBuild(tx: Tx, buildId: string): Promise<Locked | null> {
+  const row = await tx
+    .selectFrom('builds')
+    .selectAll()
+    .select(sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`.as('now_ms'))
+    .where('id', '=', buildId)
+    .forUpdate()
+    .executeTakeFirst();
+  if (row === undefined) return null;
+  const { now_ms: nowMs, ...build } = row;
+  return { build, nowMs };
+}
+
+function makeChange(
+  { effects }: TransitionDeps,
+  tx: Tx,
+  { build, nowMs }: Locked,
+): BuildChange & { settle(): Promise<void> } {
+  let row = build;
+  let mustAdvance = false;
+  const notices = new Set<string>();
+  const notify = async (topic: Topic, id: string) => {
+    if (notices.has(`${topic}:${id}`)) return;
+    notices.add(`${topic}:${id}`);
+    await notifyAll(tx, topic, id);
+  };
+
+  async function job(jobId: string, event: JobEvent): Promise<Stepped> {
+    const before = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).forUpdate().executeTakeFirst();
+    if (before === undefined || before.build_id !== build.id) return { ok: false, code: 'illegal_transition' };
+    const step = stepJob(jobOf(before), event, nowMs);
+    if (!step.ok) return step;
+    await tx.updateTable('jobs').set(jobColumns(step.state)).where('id', '=', jobId).execute();
+    await record(tx, before, { kind: `job.${step.state.status}`, cause: event.kind });
+    for (const effect of step.effects) await oweForJob(before, effect);
+    if (before.kind === 'render' && isFinishedJobState(step.state.status)) {
+      await effects.enqueue(tx, { kind: 'plan_rendered_build', buildId: build.id });
+    }
+    await notify('job', jobId);
+    return { ok: true };
+  }
+
+  async function apply(event: BuildEvent): Promise<Stepped> {
+    const step = stepBuild(buildOf(row), event, nowMs);
+    if (!step.ok) return step;
+    const planned_at = event.kind === 'planned' ? new Date(nowMs) : row.planned_at;
+    const columns = { ...buildColumns(step.state), planned_at };
+    const isChanged = step.state.status !== row.status || event.kind !== 'jobs_changed';
+    row = await tx
+      .updateTable('builds')
+      .set(columns)
+      .where('id', '=', build.id)
+      .returningAll()
+      .executeTakeFirstOrThrow();
+    if (isChanged) await record(tx, row, { kind: `build.${step.state.status}`, cause: event.kind });
+    for (const effect of step.effects) await oweForBuild(effect);
+    await notify('build', build.id);
+    return { ok: true };
+  }
+
+  async function oweForJob({ id }: JobRow, effect: JobEffect): Promise<void> {
+    switch (effect.kind) {
+      case 'place_job':
+        return notify('placement', 'all');
+      case 'run_job':
+        return notifyHolder(effect.leaseId);
+      case 'cancel_run':
+        await tx.updateTable('leases').set({ cancel_reason: effect.reason }).where('id', '=', effect.leaseId).execute();
+        return notifyHolder(effect.leaseId);
+      case 'end_lease':
+        await endLease(tx, effect, nowMs);
+        return notify('placement', 'all');
+      case 'start_stop_timer': {
+        const { leaseId, afterMs } = effect;
+        return effects.enqueue(tx, { kind: 'stop_deadline', buildId: build.id, jobId: id, leaseId }, afterMs);
+      }
+      case 'advance_build':
+        mustAdvance = true;
+    }
+  }
+
+  async function oweForBuild(effect: BuildEffect): Promise<void> {
+    switch (effect.kind) {
+      case 'advance_build':
+        mustAdvance = true;
+        return;
+      case 'start_build_timer':
+        return effects.enqueue(tx, { kind: 'build_deadline', buildId: build.id }, effect.atMs - nowMs);
+      case 'build_finished':
+        return effects.enqueue(tx, { kind: 'release_layers', buildId: build.id });
+    }
+  }
+
+  async function notifyHolder(leaseId: string): Promise<void> {
+    const lease = await tx.selectFrom('leases').select('host_id').where('id', '=', leaseId).executeTakeFirstOrThrow();
+    await notify('host', lease.host_id);
+  }
+
+  /** Until nothing more follows: what the jobs do next, then what that makes of the build. */
+  async function settle(): Promise<void> {
+    while (mustAdvance) {
+      mustAdvance = false;
+      const jobs = await loadGraph(tx, row);
+      const next = advance(jobs, {
+        cancelRequested: row.cancel_requested,
+        timedOut: row.timed_out,
+        stopOnFailure: row.stop_on_failure,
+      });
+      for (const id of next.skip) await job(id, { kind: 'skip' });
+      for (const id of next.schedule) await job(id, { kind: 'ready' });
+      for (const id of next.cancel) await job(id, { kind: 'cancel' });
+      for (const id of next.timeOut) await job(id, { kind: 'build_timeout' });
+      const hasMoved = next.skip.length + next.schedule.length + next.cancel.length + next.timeOut.length > 0;
+      const states = hasMoved ? (await loadGraph(tx, row)).map(({ state }) => state) : jobs.map(({ state }) => state);
+      mustAdvance = false;
+      const startedAtMs = row.started_at === null ? await firstStart(tx, build.id) : null;
+      await apply({ kind: 'jobs_changed', states, startedAtMs });
+    }
+  }
+
+  return { tx, build, job, apply, notify, settle };
+}
+
+interface GraphJob {
+  readonly id: string;
+  readonly state: JobState;
+  readonly dependsOn: readonly string[];
+}
+
+/** The jobs that speak for a build: its steps once it is planned, until then the one that renders it. */
+async function loadGraph(tx: Tx, build: BuildRow): Promise<readonly GraphJob[]> {
+  const kind = build.planned_at === null ? 'render' : 'step';
+  const jobs = await tx
+    .selectFrom('jobs')
+    .select(['id', 'status'])
+    .where('build_id', '=', build.id)
+    .where('kind', '=', kind)
+    .orderBy('position')
+    .execute();
+  const edges = await tx
+    .selectFrom('job_dependencies')
+    .select(['job_id', 'needs_job_id'])
+    .where('build_id', '=', build.id)
+    .execute();
+  const needs = new Map<string, string[]>(jobs.map(({ id }) => [id, []]));
+  for (const edge of edges) needs.get(edge.job_id)?.push(edge.needs_job_id);
+  return jobs.map(({ id, status }) => ({ id, state: status, dependsOn: needs.get(id) ?? [] }));
+}
+
+async function firstStart(tx: Tx, buildId: string): Promise<number | null> {
+  const { first } = await tx
+    .selectFrom('jobs')
+    .select(({ fn }) => fn.min('started_at').as('first'))
+    .where('build_id', '=', buildId)
+    .where('kind', '=', 'step')
+    .executeTakeFirstOrThrow();
+  return first === null ? null : new Date(first).getTime();
+}
+
+async function record(
+  tx: Tx,
+  subject: { id: string; organization_id: string },
+  { kind, cause }: { kind: string; cause: string },
+): Promise<void> {
+  await tx
+    .insertInto('events')
+    .values({ organization_id: subject.organization_id, kind, subject: subject.id, payload: JSON.stringify({ cause }) })
+    .execute();
+}
