@@ -4470,8 +4470,8 @@ export interface operations {
         /** @description A gzipped tar. */
         requestBody: {
             content: {
-                "application/gzip": string;
-                "application/octet-stream": string;
+                "application/gzip": unknown;
+                "application/octet-stream": unknown;
             };
         };
         responses: {
