@@ -7,6 +7,8 @@ export interface Account {
   readonly name: string;
   readonly uid: number;
   readonly gid: number;
+  /** Put before its commands, as root. */
+  readonly entry: readonly string[];
 }
 
 /**
@@ -21,7 +23,7 @@ export async function postgresAccount(clusterDir: string): Promise<Account | nul
     ownerUid === null
       ? (accounts.find(({ name }) => name === 'postgres') ?? accounts.find(({ name }) => name === 'nobody'))
       : accounts.find(({ uid }) => uid === ownerUid);
-  if (!account || account.uid === 0) {
+  if (!account) {
     const wanted = ownerUid === null ? '`postgres` or `nobody`' : `with uid ${ownerUid}, which owns ${clusterDir}`;
     throw new AppError(
       'database_unavailable',
@@ -44,7 +46,8 @@ export function ownName(): string {
 
 async function ownerOf(path: string): Promise<number | null> {
   try {
-    return (await stat(path)).uid;
+    // PostgreSQL never ran as root, so what root owns there is no cluster.
+    return (await stat(path)).uid || null;
   } catch {
     return null;
   }
@@ -55,5 +58,5 @@ async function readAccounts(): Promise<Account[]> {
   return lines
     .map((line) => line.split(':'))
     .filter((fields) => fields.length >= 4)
-    .map(([name = '', , uid, gid]) => ({ name, uid: Number(uid), gid: Number(gid) }));
+    .map(([name = '', , uid, gid]) => ({ name, uid: Number(uid), gid: Number(gid), entry: [] }));
 }

@@ -71,7 +71,7 @@ async function initialize(dir: string, { account, binaries, durable }: ClusterRe
     { argv: [binaries.postgres, '--single', '-D', dir, 'postgres'], input: `create database ${databaseName}\n` },
   ];
   for (const { argv, input } of steps) {
-    const { exitCode, output } = await runAs(argv, { account, input, env: { TZ: 'UTC' } });
+    const { exitCode, output } = await runAs(argv, { account, input });
     if (exitCode !== 0) throw new AppError('database_unavailable', `the database could not be made: ${tail(output)}`);
   }
 }

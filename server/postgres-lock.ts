@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
@@ -8,23 +8,41 @@ export interface DirectoryLock {
   release(): void;
 }
 
+/** Long enough for a process that was just killed to be gone. */
+const patienceSeconds = 1;
+
 /**
  * Takes the directory for this process. The lock belongs to the open file, which this process shares with the short-lived
  * `flock` that takes it: Node has no call for it. Throws `database_unavailable` naming the pid that holds it.
  */
-export function lockDirectory(dir: string): DirectoryLock {
+export async function lockDirectory(dir: string): Promise<DirectoryLock> {
   const path = join(dir, 'supervisor.lock');
   const fd = openSync(path, 'a', 0o644);
-  const taken = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
-  if (taken.status === 0) {
+  try {
+    if (!(await takeLock(fd))) throw busy(dir, readFileSync(path, 'utf8').trim() || 'unknown');
     ftruncateSync(fd);
     writeSync(fd, `${process.pid}\n`);
     return { release: () => closeSync(fd) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
-  closeSync(fd);
-  if (taken.error) throw new AppError('database_unavailable', `flock does not start: ${taken.error.message}`);
-  const owner = readFileSync(path, 'utf8').trim() || 'unknown';
-  throw new AppError(
+}
+
+function takeLock(fd: number): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('flock', ['--timeout', `${patienceSeconds}`, '3'], {
+      stdio: ['ignore', 'ignore', 'ignore', fd],
+    });
+    child.on('error', (error) =>
+      reject(new AppError('database_unavailable', `flock does not start: ${error.message}`)),
+    );
+    child.on('close', (code) => resolve(code === 0));
+  });
+}
+
+function busy(dir: string, owner: string): AppError {
+  return new AppError(
     'database_unavailable',
     `process ${owner} already runs the database in ${dir}; use that one, end it, or choose another data directory`,
   );

@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink, realpath, rm } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -11,19 +11,18 @@ const killAfterMs = 25_000;
  * back-ends that have outlived their server. Call it only while holding the lock of the directory.
  */
 export async function endOrphans(clusterDir: string): Promise<void> {
-  const dir = await realpath(clusterDir);
   const startedMs = performance.now();
   let asked = false;
   for (;;) {
-    const pids = await processesIn(dir);
+    const pids = await processesIn(clusterDir);
     if (pids.length === 0) break;
     const waitedMs = performance.now() - startedMs;
     if (waitedMs > quitAfterMs) for (const pid of pids) signal(pid, waitedMs > killAfterMs ? 'SIGKILL' : 'SIGQUIT');
-    else if (!asked) asked = await askServer(dir, pids);
+    else if (!asked) asked = await askServer(clusterDir, pids);
     await delay(25);
   }
-  await rm(join(dir, 'postmaster.pid'), { force: true });
-  await rm(join(dir, '.s.PGSQL.5432.lock'), { force: true });
+  await rm(join(clusterDir, 'postmaster.pid'), { force: true });
+  await rm(join(clusterDir, '.s.PGSQL.5432.lock'), { force: true });
 }
 
 /** Asks the server for a fast shutdown. False when only its back-ends are left: those notice by themselves. */
@@ -35,13 +34,17 @@ async function askServer(dir: string, pids: readonly number[]): Promise<boolean>
   return true;
 }
 
-/** Every process of a cluster has the cluster as its working directory. */
+/** Every process of a cluster has the cluster as its working directory, under whatever path it sees it. */
 async function processesIn(dir: string): Promise<number[]> {
-  const entries = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const wanted = await stat(dir);
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(
-    entries.map(async (name) => ((await readlink(`/proc/${name}/cwd`).catch(() => '')) === dir ? Number(name) : 0)),
+    pids.map(async (pid) => {
+      const cwd = await stat(`/proc/${pid}/cwd`).catch(() => null);
+      return pid !== process.pid && cwd?.ino === wanted.ino && cwd.dev === wanted.dev ? [pid] : [];
+    }),
   );
-  return found.filter((pid) => pid > 0 && pid !== process.pid);
+  return found.flat();
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {

@@ -16,16 +16,29 @@ export interface ProgramResult {
   readonly output: string;
 }
 
+/** What every program gets: nothing of this process's own environment. */
+export const programEnv = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', TZ: 'UTC' };
+
+interface CommandRequest {
+  /** Sent to the program when the thread that started it ends, however it ends. */
+  readonly deathSignal: 'KILL' | 'INT';
+  readonly argv: readonly string[];
+}
+
+/** The command line that runs `argv` under the account (null: the user of this process). It keeps its pid through every step. */
+export function commandAs(account: Account | null, { deathSignal, argv }: CommandRequest) {
+  const drop = account ? ['--reuid', `${account.uid}`, '--regid', `${account.gid}`, '--clear-groups'] : [];
+  const all = [...(account?.entry ?? []), 'setpriv', '--pdeathsig', deathSignal, ...drop, '--', ...argv];
+  const [file = '', ...args] = all;
+  return { file, args };
+}
+
 /** Runs a program to its end. It dies with this process. Never throws: a program that cannot be started has exit code 127. */
 export function runAs(argv: readonly string[], options: ProgramOptions): Promise<ProgramResult> {
   const { account, input = '', env = {} } = options;
   return new Promise((resolve) => {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
-      cwd: '/',
-      env: { PATH: '/usr/bin:/bin', ...env },
-      stdio: 'pipe',
-      ...(account ? { uid: account.uid, gid: account.gid } : {}),
-    });
+    const { file, args } = commandAs(account, { deathSignal: 'KILL', argv });
+    const child = spawn(file, args, { cwd: '/', env: { ...programEnv, ...env }, stdio: 'pipe' });
     const chunks: Buffer[] = [];
     child.stdout.on('data', (chunk) => chunks.push(chunk));
     child.stderr.on('data', (chunk) => chunks.push(chunk));

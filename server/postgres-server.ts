@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Account } from './postgres-account.ts';
+import { commandAs, programEnv } from './postgres-run.ts';
 
 /** Sized for a machine that mostly does other things: well below 250 MB with every connection idle. */
 const settings = {
@@ -56,13 +57,13 @@ export interface ServerRun {
 /** Starts the server program once. It stops when the thread that called this ends, even by SIGKILL. */
 export function runServer(request: ServerRequest): ServerRun {
   const { account } = request;
-  const child = spawn('setpriv', ['--pdeathsig', 'INT', '--', ...commandLine(request)], {
-    cwd: request.clusterDir,
-    env: { PATH: '/usr/bin:/bin', TZ: 'UTC' },
+  const { file, args } = commandAs(account, { deathSignal: 'INT', argv: commandLine(request) });
+  const child = spawn(file, args, {
+    cwd: '/',
+    env: programEnv,
     stdio: ['ignore', 'ignore', 'pipe'],
     // A session of its own: Ctrl-C in the terminal is for this process, which then stops the database last.
     detached: true,
-    ...(account ? { uid: account.uid, gid: account.gid } : {}),
   });
   const ready = Promise.withResolvers<boolean>();
   const exited = Promise.withResolvers<string>();

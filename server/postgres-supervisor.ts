@@ -2,14 +2,13 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
-import type { Account } from './postgres-account.ts';
 import { postgresAccount } from './postgres-account.ts';
 import { preparePostgresBinaries } from './postgres-binaries.ts';
 import { databaseName, ensureCluster } from './postgres-cluster.ts';
 import type { DirectoryLock } from './postgres-lock.ts';
 import { lockDirectory } from './postgres-lock.ts';
 import { endOrphans } from './postgres-orphans.ts';
-import { runAs } from './postgres-run.ts';
+import { reachingAccount } from './postgres-reach.ts';
 import type { ServerRequest, ServerRun } from './postgres-server.ts';
 import { runServer } from './postgres-server.ts';
 
@@ -58,7 +57,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   const dataDir = resolve(options.dataDir);
   checkSocketPath(dataDir);
   await mkdir(dataDir, { recursive: true });
-  const lock = lockDirectory(dataDir);
+  const lock = await lockDirectory(dataDir);
   try {
     const request = await prepare(dataDir, options);
     const first = await firstRun(request);
@@ -71,8 +70,8 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
 
 async function prepare(dataDir: string, { durable = true, log }: PostgresOptions): Promise<ServerRequest> {
   const clusterDir = join(dataDir, 'cluster');
-  const account = await postgresAccount(clusterDir);
-  if (account) await checkReach(dataDir, account);
+  const found = await postgresAccount(clusterDir);
+  const account = found && (await reachingAccount(found, dataDir));
   const binaries = await preparePostgresBinaries({ account, copyDir: dataDir });
   await ensureCluster({ clusterDir, account, binaries, durable });
   const onLine = (line: string) => {
@@ -143,14 +142,5 @@ function checkSocketPath(dataDir: string): void {
   throw new AppError(
     'database_unavailable',
     `${dataDir} is ${-spareBytes} bytes too long for the path of a unix socket; choose a shorter data directory`,
-  );
-}
-
-async function checkReach(dataDir: string, account: Account): Promise<void> {
-  const { exitCode } = await runAs(['test', '-x', dataDir], { account });
-  if (exitCode === 0) return;
-  throw new AppError(
-    'database_unavailable',
-    `PostgreSQL runs as ${account.name}, which cannot enter ${dataDir}; choose another data directory or open the ones above it (chmod o+x)`,
   );
 }
