@@ -1,6 +1,6 @@
 /** A pipeline after parsing, checking and ordering: what becomes jobs. */
 export interface Plan {
-  /** Topological order; ties keep the order of the document. */
+  /** Prerequisites first: the order of the document, where a step that others need earlier is moved up to the first of them. */
   readonly steps: readonly PlannedStep[];
   readonly defaultImage: string | null;
   readonly timeoutMs: number | null;
@@ -10,9 +10,9 @@ export interface PlannedStep {
   readonly key: string;
   readonly label: string | null;
   readonly command: string;
-  /** Only at a root: where its disk starts. Null means the installation's default image. */
+  /** Where the disk of a step without `buildsIn` starts; null is the installation's default image. Always null with `buildsIn`. */
   readonly image: string | null;
-  /** Pipeline env overlaid by step env. */
+  /** Pipeline env overlaid by step env. Every name is an own property, `__proto__` too. */
   readonly env: Readonly<Record<string, string>>;
   readonly timeoutMs: number | null;
   /** Key of the step whose disk this one starts from. */
@@ -30,9 +30,17 @@ export type PlanRejectionCode =
   | 'bad_version'
   | 'duplicate_key'
   | 'unknown_dependency'
-  | 'cycle';
+  | 'cycle'
+  /** Over one of the planner's limits. */
+  | 'too_large';
 
-export type PlanResult =
-  | { readonly ok: true; readonly plan: Plan }
-  /** `message` names the step and says what to change; `step` is its key or its index in the document. */
-  | { readonly ok: false; readonly code: PlanRejectionCode; readonly message: string; readonly step: string | null };
+export type PlanResult = { readonly ok: true; readonly plan: Plan } | PlanRejection;
+
+export interface PlanRejection {
+  readonly ok: false;
+  readonly code: PlanRejectionCode;
+  /** Names the step and says what to change. */
+  readonly message: string;
+  /** Key of the step at fault, or its index in the document while it has no usable key; null when the fault is in no step. */
+  readonly step: string | null;
+}
