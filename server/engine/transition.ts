@@ -17,11 +17,16 @@ export interface TransitionDeps {
   readonly effects: Effects;
 }
 
-/** One build and its jobs under lock. Everything it writes commits together, or not at all. */
+/**
+ * One build and its jobs under lock; the locks let rows that refer to them (log chunks) be inserted meanwhile. Everything it writes
+ * commits together, or not at all.
+ */
 export interface BuildChange {
   readonly tx: Tx;
   /** The row as it was when the change began. */
   readonly build: BuildRow;
+  /** By the database's clock. */
+  readonly nowMs: number;
   /** Sends an event to a job of this build; a refusal changes nothing. */
   job(jobId: string, event: JobEvent): Promise<Stepped>;
   /** Sends an event to the build. */
@@ -41,14 +46,21 @@ export async function changeBuild<T>(
   buildId: string,
   work: (change: BuildChange) => Promise<T>,
 ): Promise<T | null> {
-  return deps.db.transaction().execute(async (tx) => {
-    const locked = await lockBuild(tx, buildId);
-    if (locked === null) return null;
-    const change = makeChange(deps, tx, locked);
-    const result = await work(change);
-    await change.settle();
-    return result;
-  });
+  return deps.db.transaction().execute((tx) => changeBuildIn(deps, { tx, buildId }, work));
+}
+
+/** `changeBuild` as part of a larger transaction. */
+export async function changeBuildIn<T>(
+  deps: TransitionDeps,
+  { tx, buildId }: { tx: Tx; buildId: string },
+  work: (change: BuildChange) => Promise<T>,
+): Promise<T | null> {
+  const locked = await lockBuild(tx, buildId);
+  if (locked === null) return null;
+  const change = makeChange(deps, tx, locked);
+  const result = await work(change);
+  await change.settle();
+  return result;
 }
 
 interface Locked {
@@ -63,7 +75,7 @@ async function lockBuild(tx: Tx, buildId: string): Promise<Locked | null> {
     .selectAll()
     .select(sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`.as('now_ms'))
     .where('id', '=', buildId)
-    .forUpdate()
+    .forNoKeyUpdate()
     .executeTakeFirst();
   if (row === undefined) return null;
   const { now_ms: nowMs, ...build } = row;
@@ -85,7 +97,7 @@ function makeChange(
   };
 
   async function job(jobId: string, event: JobEvent): Promise<Stepped> {
-    const before = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).forUpdate().executeTakeFirst();
+    const before = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).forNoKeyUpdate().executeTakeFirst();
     if (before === undefined || before.build_id !== build.id) return { ok: false, code: 'illegal_transition' };
     const step = stepJob(jobOf(before), event, nowMs);
     if (!step.ok) return step;
@@ -177,7 +189,7 @@ function makeChange(
     }
   }
 
-  return { tx, build, job, apply, notify, settle };
+  return { tx, build, nowMs, job, apply, notify, settle };
 }
 
 interface GraphJob {

@@ -1,0 +1,93 @@
+import type { CapsuleShape, RunAssignment } from '@caisson/contracts/host-api';
+import { sql } from 'kysely';
+import type { Database } from '../store/database.ts';
+
+/** What an installation gives to every run. */
+export interface RunDefaults {
+  readonly shape: CapsuleShape;
+  /** Image of a root that names none. */
+  readonly image: string;
+  readonly jobTimeoutMs: number;
+  readonly renderTimeoutMs: number;
+  readonly graceMs: number;
+  readonly maxOutputBytes: number;
+}
+
+/** The assignment a held lease stands for. The same lease always gives the same assignment. */
+export async function loadAssignment(db: Database, leaseId: string, defaults: RunDefaults): Promise<RunAssignment> {
+  const row = await loadRow(db, leaseId);
+  const isRender = row.kind === 'render';
+  return {
+    leaseId,
+    fence: row.fence,
+    capsuleId: row.capsule_id,
+    work: isRender
+      ? { kind: 'render', slug: row.render_slug, organization: row.organization_slug, nowS: Math.floor(row.created_s) }
+      : { kind: 'shell', text: row.command },
+    base: row.parent_layer_id === null ? { image: row.image ?? defaults.image } : { layerId: row.parent_layer_id },
+    shape: defaults.shape,
+    sourceDigest: row.builds_in === null ? row.source_digest : null,
+    env: isRender ? {} : { ...row.env, ...row.build_env, ...contextOf(row) },
+    timeoutMs: isRender ? defaults.renderTimeoutMs : (row.timeout_ms ?? defaults.jobTimeoutMs),
+    graceMs: defaults.graceMs,
+    maxOutputBytes: defaults.maxOutputBytes,
+    sealAs: row.is_parent ? leaseId : null,
+    egress: isRender ? 'none' : 'internet',
+  };
+}
+
+function loadRow(db: Database, leaseId: string) {
+  return db
+    .selectFrom('leases')
+    .innerJoin('jobs', 'jobs.id', 'leases.job_id')
+    .innerJoin('builds', 'builds.id', 'jobs.build_id')
+    .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
+    .innerJoin('organizations', 'organizations.id', 'builds.organization_id')
+    .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
+    .select(['leases.fence', 'leases.capsule_id', 'parents.layer_id as parent_layer_id'])
+    .select([
+      'jobs.kind',
+      'jobs.command',
+      'jobs.image',
+      'jobs.env',
+      'jobs.timeout_ms',
+      'jobs.builds_in',
+      'jobs.is_parent',
+    ])
+    .select([
+      'jobs.id as job_id',
+      'jobs.step_key',
+      'builds.id as build_id',
+      'builds.number',
+      'builds.branch',
+      'builds.commit',
+    ])
+    .select([
+      'builds.env as build_env',
+      'builds.source_digest',
+      'builds.render_slug',
+      'pipelines.slug as pipeline_slug',
+    ])
+    .select('organizations.slug as organization_slug')
+    .select(sql<number>`extract(epoch from builds.created_at)::float8`.as('created_s'))
+    .where('leases.id', '=', leaseId)
+    .executeTakeFirstOrThrow();
+}
+
+type AssignmentRow = Awaited<ReturnType<typeof loadRow>>;
+
+/** Where a command is; documented in `docs/pipelines.md`. */
+function contextOf(row: AssignmentRow): Record<string, string> {
+  return {
+    CI: 'true',
+    CAISSON: 'true',
+    CAISSON_ORGANIZATION: row.organization_slug,
+    CAISSON_PIPELINE: row.pipeline_slug,
+    CAISSON_BUILD_ID: row.build_id,
+    CAISSON_BUILD_NUMBER: String(row.number),
+    CAISSON_BRANCH: row.branch ?? '',
+    CAISSON_COMMIT: row.commit ?? '',
+    CAISSON_JOB_ID: row.job_id,
+    CAISSON_JOB_KEY: row.step_key,
+  };
+}
