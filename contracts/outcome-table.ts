@@ -28,6 +28,10 @@ export const outcomeTable: Readonly<Record<OutcomeCode, OutcomeRow>> = {
   },
   duplicate_key: { of: 'build', help: 'Two steps have the same key. Give one of them another.' },
   unknown_dependency: { of: 'build', help: 'A step depends on a key no step has.' },
+  too_large: {
+    of: 'build',
+    help: 'The pipeline document is over a limit on its size or on the number of steps. The message names it.',
+  },
   cycle: { of: 'build', help: 'Steps depend on each other in a circle. The message lists them.' },
   render_failed: {
     of: 'build',
