@@ -1,5 +1,5 @@
 import { AppError, hasCode } from './app-error.ts';
-import { type LogChunk, logChunkOf } from './ci/log-chunk.ts';
+import { type LogChunk, logChunkOf } from './ci/log-stream.ts';
 import { type SseEvent, sseParser } from './sse-parser.ts';
 
 export interface FollowJobLog {

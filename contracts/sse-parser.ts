@@ -35,6 +35,8 @@ export function sseParser(): (text: string) => readonly SseEvent[] {
   return (text) => {
     pending += isStart ? text.replace(/^\uFEFF/, '') : text;
     if (text !== '') isStart = false;
+    // A long line comes in many pieces: looking through all of it for each piece would take quadratic time.
+    if (!/[\r\n]/.test(text) && !pending.endsWith('\r')) return [];
     const { lines, rest } = splitLines(pending);
     pending = rest;
     const events: SseEvent[] = [];
