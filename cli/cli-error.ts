@@ -1,0 +1,25 @@
+import type { ExitCode } from './exit-codes.ts';
+
+interface CliErrorDetails {
+  readonly exitCode: ExitCode;
+  /** For `--json`: a snake_case word that scripts can branch on. */
+  readonly code: string;
+  /** What to do about it, as a line of its own. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** Ends a command with a message for the person and a number for the shell. */
+export class CliError extends Error {
+  readonly exitCode: ExitCode;
+  readonly code: string;
+  readonly hint: string | null;
+
+  constructor(message: string, { exitCode, code, hint, cause }: CliErrorDetails) {
+    super(message, { cause });
+    this.name = 'CliError';
+    this.exitCode = exitCode;
+    this.code = code;
+    this.hint = hint ?? null;
+  }
+}

@@ -1,0 +1,15 @@
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Settings of the command itself; those of an installation are in the server's configuration. */
+export interface CliConfig {
+  /** CAISSON_DEBUG: shows the stack of an error. */
+  readonly debug: boolean;
+  /** The whole environment, for `readConfig` of the server and for nothing else. */
+  readonly environment: Environment;
+}
+
+/** Reads the settings; without an argument from the environment of this process, which is read nowhere else in the CLI. */
+// biome-ignore lint/style/noProcessEnv: the one place
+export function readCliConfig(environment: Environment = process.env): CliConfig {
+  return { debug: Boolean(environment.CAISSON_DEBUG), environment };
+}

@@ -1,0 +1,66 @@
+import { Command } from 'commander';
+import type { CliConfig } from './config.ts';
+import type { CliContext, RegisterCommand } from './context.ts';
+import { exitCodes } from './exit-codes.ts';
+import { readFailure } from './failure.ts';
+import { readVersion } from './version.ts';
+
+/** Every command and where it lives. Only the one that is asked for is loaded, which keeps the others' weight out of it. */
+const commands: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
+  doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
+  version: async () => (await import('./commands/version.ts')).registerVersion,
+};
+
+export interface CliRequest {
+  /** The words after `caisson`. */
+  readonly words: readonly string[];
+  readonly config: CliConfig;
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream;
+}
+
+/** Runs one command line to its end and returns the exit code; every error is printed here and nowhere else. */
+export async function runCli({ words, config, stdout, stderr }: CliRequest): Promise<number> {
+  const name = words.find((word) => !word.startsWith('-')) ?? '';
+  let exitCode: number = exitCodes.ok;
+  const exit = (code: number) => {
+    exitCode = code;
+  };
+  const context = { config, json: words.includes('--json'), stdout, stderr, exit };
+  try {
+    const program = createProgram(context);
+    const known = commands[name];
+    for (const load of known ? [known] : Object.values(commands)) (await load())(program, context);
+    if (words.length === 0) program.outputHelp();
+    else await program.parseAsync(words, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    return report(error, { ...context, name: commands[name] ? name : '' });
+  }
+}
+
+function createProgram({ stdout }: CliContext): Command {
+  const program = new Command('caisson')
+    .description('Runs pipelines in isolated capsules that fork from each other.')
+    .version(readVersion(), '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show help')
+    .option('--json', 'print JSON for programs')
+    .option('--no-color', 'print without colors')
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: () => {}, outputError: () => {} });
+  return program;
+}
+
+async function report(error: unknown, { name, ...context }: CliContext & { name: string }): Promise<number> {
+  const failure = await readFailure(error, name);
+  if (!failure) return exitCodes.ok;
+  const { code, message, hint, exitCode } = failure;
+  if (context.json) {
+    context.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
+  } else {
+    context.stderr.write(`error: ${message}\n${hint ? `${hint}\n` : ''}`);
+  }
+  if (context.config.debug && error instanceof Error) context.stderr.write(`${error.stack}\n`);
+  return exitCode;
+}
