@@ -74,15 +74,18 @@ function cycleFrom(index: number, { path }: Visit): readonly number[] {
 
 function group(count: number, { by, values }: { readonly by: Int32Array; readonly values: Int32Array }): Groups {
   const starts = new Int32Array(count + 1);
-  for (const key of by) starts[key + 1] = (starts[key + 1] ?? 0) + 1;
+  for (let edge = 0; edge < by.length; edge++) {
+    const after = (by[edge] ?? 0) + 1;
+    starts[after] = (starts[after] ?? 0) + 1;
+  }
   for (let i = 0; i < count; i++) starts[i + 1] = (starts[i + 1] ?? 0) + (starts[i] ?? 0);
   const free = starts.slice();
   const grouped = new Int32Array(values.length);
-  for (const [edge, value] of values.entries()) {
+  for (let edge = 0; edge < by.length; edge++) {
     const key = by[edge] ?? 0;
     const place = free[key] ?? 0;
     free[key] = place + 1;
-    grouped[place] = value;
+    grouped[place] = values[edge] ?? 0;
   }
   return { starts, values: grouped };
 }

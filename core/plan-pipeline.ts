@@ -23,23 +23,23 @@ import { readGraph } from './read-graph.ts';
  */
 export function planPipeline(text: string, limits: Partial<PlanLimits> = {}): PlanResult {
   const reading: Reading = { limits: { ...defaultPlanLimits, ...limits }, rejection: null };
-  const place = { reading, subject: 'The pipeline', step: null };
-  const pipeline: At = { ...place, fields: readDocument(place, text) };
+  const document: At = { reading, fields: {}, step: null };
+  const pipeline: At = { ...document, fields: readDocument(document, text) };
   checkVersion(pipeline);
   const draft = reading.rejection === null ? readDraft(pipeline) : emptyDraft;
   return reading.rejection ?? assemble(draft);
 }
 
-function readDocument(place: Omit<At, 'fields'>, text: string): JsonObject {
-  const { textLength } = place.reading.limits;
+function readDocument(at: At, text: string): JsonObject {
+  const { textLength } = at.reading.limits;
   if (text.length > textLength) {
-    refuse(place, 'too_large', `has ${text.length} characters; at most ${textLength} are allowed.`);
+    refuse(at, 'too_large', `has ${text.length} characters; at most ${textLength} are allowed.`);
     return {};
   }
   const document = parse(text);
   if (document.ok && isJsonObject(document.value)) return document.value;
-  if (document.ok) refuse(place, 'invalid_ir', `is ${describe(document.value)}; it must be an object.`);
-  else refuse(place, 'invalid_json', `is not JSON: ${document.message}`);
+  if (document.ok) refuse(at, 'invalid_ir', `is ${describe(document.value)}; it must be an object.`);
+  else refuse(at, 'invalid_json', `is not JSON: ${document.message}`);
   return {};
 }
 
@@ -78,10 +78,17 @@ function assemble(draft: PlanDraft): PlanResult {
     if (step === undefined) continue;
     const parent = parents[index] ?? -1;
     planned.push({
-      ...step,
+      key: step.key,
+      label: step.label,
+      command: step.command,
       image: parent === -1 ? (step.image ?? defaultImage) : null,
+      env: step.env,
+      timeoutMs: step.timeoutMs,
       buildsIn: parent === -1 ? null : keyOf(parent),
       dependsOn: (ordered.prerequisites[index] ?? []).map(keyOf),
+      cacheKey: step.cacheKey,
+      runner: step.runner,
+      runnerArgs: step.runnerArgs,
     });
   }
   const plan: Plan = { steps: planned, defaultImage, timeoutMs };

@@ -7,21 +7,36 @@ export interface Reading {
   rejection: PlanRejection | null;
 }
 
-/** One object of the document, and how messages call it. */
+/** One object of the document, and the step it belongs to; null outside of any. */
 export interface At {
   readonly reading: Reading;
   readonly fields: JsonObject;
-  /** `Step "unit"`, `Step 3`, `The pipeline`. */
-  readonly subject: string;
-  /** Key or index of the step; null outside of any. */
-  readonly step: string | null;
+  readonly step: StepPlace | null;
+}
+
+/** A step by its index in the document and whatever it has as key. */
+export interface StepPlace {
+  readonly index: number;
+  readonly key: unknown;
 }
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Keeps the fault unless there is one already. */
-export function refuse(at: Pick<At, 'reading' | 'subject' | 'step'>, code: PlanRejectionCode, what: string): void {
-  at.reading.rejection ??= { ok: false, code, message: `${at.subject} ${what}`, step: at.step };
+/** Keeps the fault unless there is one already. `what` goes on after the name of the step. */
+export function refuse(at: At, code: PlanRejectionCode, what: string): void {
+  if (at.reading.rejection !== null) return;
+  const step = at.step === null ? null : nameStep(at.step, at.reading.limits.nameLength);
+  const subject = at.step === null ? 'The pipeline' : `Step ${step === null ? at.step.index : quote(step)}`;
+  at.reading.rejection = { ok: false, code, message: `${subject} ${what}`, step: step ?? indexOf(at.step) };
+}
+
+function nameStep({ key }: StepPlace, maxLength: number): string | null {
+  const isUsable = typeof key === 'string' && key !== '' && key.length <= maxLength && isStorable(key);
+  return isUsable ? key : null;
+}
+
+function indexOf(step: StepPlace | null): string | null {
+  return step === null ? null : String(step.index);
 }
 
 export function isJsonObject(value: unknown): value is JsonObject {
@@ -74,7 +89,7 @@ export function isStorable(text: string): boolean {
   return text.isWellFormed() && !text.includes('\0');
 }
 
-/** Whether the UTF-8 form of `text` is longer than `maxBytes`. */
+/** Bytes of the UTF-8 form of a well-formed text. */
 export function utf8Length(text: string): number {
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {

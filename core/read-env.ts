@@ -17,16 +17,15 @@ export function readEnv(at: At): Env {
     refuse(at, 'invalid_ir', `has ${describe(raw)} as env; it must be an object of strings.`);
     return emptyEnv;
   }
-  const values: [string, string][] = [];
+  const names = Object.keys(raw);
   let bytes = 0;
-  for (const [name, value] of Object.entries(raw)) {
+  for (const name of names) {
+    const value = raw[name];
     if (!checkEntry(at, name, value)) return emptyEnv;
-    values.push([name, value as string]);
-    bytes += entryBytes(name, value as string);
+    bytes += entryBytes(name, value);
   }
-  const env = { values: Object.fromEntries(values), entries: values.length, bytes };
-  checkSize(at, env);
-  return env;
+  const env = { values: raw as Readonly<Record<string, string>>, entries: names.length, bytes };
+  return checkSize(at, env) ? env : emptyEnv;
 }
 
 /** `base` overlaid by `top`, whose size is checked as that of one step. */
@@ -36,11 +35,10 @@ export function mergeEnv(at: At, base: Env, top: Env): Env {
   const merged = { entries: base.entries + top.entries, bytes: base.bytes + top.bytes };
   // Names on both sides count twice here, which only matters next to the limit.
   if (!checkSize(at, merged)) return emptyEnv;
-  const values = { ...base.values, ...top.values };
-  return { ...merged, values };
+  return { values: { ...base.values, ...top.values }, entries: merged.entries, bytes: merged.bytes };
 }
 
-function checkEntry(at: At, name: string, value: unknown): boolean {
+function checkEntry(at: At, name: string, value: unknown): value is string {
   const { envEntryBytes } = at.reading.limits;
   if (name === '' || name.includes('=') || !isStorable(name)) {
     refuse(at, 'invalid_ir', `has the env name ${quote(name)}; a name is not empty and holds neither "=" nor NUL.`);

@@ -1,6 +1,6 @@
 import { emptyDraft, type PlanDraft, readSteps, type StepSource } from './plan-draft.ts';
 import { type At, describe, fieldOf, isJsonObject, quote, readText, refuse } from './plan-reading.ts';
-import { atStep, readCommand } from './read-step.ts';
+import { readCommand } from './read-step.ts';
 
 /** Commands after the same number of barriers; `start` is the first of them, by its place among all commands. */
 interface Segments {
@@ -37,7 +37,8 @@ function splitAtWaits(
   let start = 0;
   let previousStart = 0;
   for (const [index, item] of items.entries()) {
-    const at = atStep(pipeline.reading, isJsonObject(item) ? item : {}, index);
+    const fields = isJsonObject(item) ? item : {};
+    const at = { reading: pipeline.reading, fields, step: { index, key: fieldOf(fields, 'key') } };
     const type = isJsonObject(item) ? readType(at) : notAnObject(at, item);
     if (pipeline.reading.rejection !== null) break;
     if (type === 'wait' && commands.length > start) {
@@ -123,8 +124,8 @@ function firstPrerequisites(
 
 function countEdges(firsts: Int32Array, starts: Int32Array, parents: Int32Array): number {
   let count = 0;
-  for (const [index, parent] of parents.entries()) {
-    count += (starts[index] ?? 0) - (firsts[index] ?? 0) + (parent === -1 ? 0 : 1);
+  for (let index = 0; index < parents.length; index++) {
+    count += (starts[index] ?? 0) - (firsts[index] ?? 0) + (parents[index] === -1 ? 0 : 1);
   }
   return count;
 }

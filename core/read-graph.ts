@@ -1,6 +1,6 @@
 import { emptyDraft, type PlanDraft, readSteps, type StepSource } from './plan-draft.ts';
 import { type At, describe, fieldOf, isJsonObject, type JsonObject, quote, refuse } from './plan-reading.ts';
-import { atStep, readCommand } from './read-step.ts';
+import { readCommand } from './read-step.ts';
 
 /** Reads both graph dialects: nodes, and edges between their indices. They differ in where a step keeps its command. */
 export function readGraph(pipeline: At, graph: JsonObject): PlanDraft {
@@ -38,12 +38,13 @@ function checkShape(pipeline: At, graph: JsonObject): void {
 }
 
 function readNode({ reading }: At, node: unknown, index: number): StepSource {
-  const fields = isJsonObject(node) ? fieldOf(node, 'step') : null;
-  const at = atStep(reading, isJsonObject(fields) ? fields : {}, index);
+  const step = isJsonObject(node) ? fieldOf(node, 'step') : null;
+  const fields = isJsonObject(step) ? step : {};
+  const at = { reading, fields, step: { index, key: fieldOf(fields, 'key') } };
   if (!isJsonObject(node)) refuse(at, 'invalid_ir', `is ${describe(node)}; it must be an object with a step.`);
-  else if (!isJsonObject(fields))
-    refuse(at, 'invalid_ir', `has ${describe(fields)} as step; it must be an object with key and cmd.`);
-  const outerEnv = isJsonObject(node) ? { ...at, fields: node } : null;
+  else if (!isJsonObject(step))
+    refuse(at, 'invalid_ir', `has ${describe(step)} as step; it must be an object with key and cmd.`);
+  const outerEnv = isJsonObject(node) ? { reading, fields: node, step: at.step } : null;
   return { at, command: readNodeCommand(at), outerEnv };
 }
 

@@ -4,8 +4,6 @@ import {
   describe,
   fieldOf,
   isStorable,
-  quote,
-  type Reading,
   readName,
   readText,
   readTimeout,
@@ -18,30 +16,18 @@ import type { Env } from './read-env.ts';
 /** A step before its place in the graph is known. */
 export type StepDraft = Omit<PlannedStep, 'buildsIn' | 'dependsOn'>;
 
-/** The object of step `index`, named by its key as soon as that is usable. */
-export function atStep(reading: Reading, fields: At['fields'], index: number): At {
-  const key = fieldOf(fields, 'key');
-  const isUsable = typeof key === 'string' && key !== '' && key.length <= reading.limits.nameLength && isStorable(key);
-  return isUsable
-    ? { reading, fields, subject: `Step ${quote(key)}`, step: key }
-    : { reading, fields, subject: `Step ${index}`, step: String(index) };
-}
-
 /** Reads a command step in any dialect; null when it is refused. */
 export function readStep(at: At, command: string | null, env: Env): StepDraft | null {
   const key = readKey(at);
   if (command === null) refuse(at, 'invalid_ir', 'has no cmd; give it the shell text to run.');
-  const step = {
-    label: readText(at, 'label', at.reading.limits.nameLength),
-    image: readName(at, 'image'),
-    env: env.values,
-    timeoutMs: readTimeout(at),
-    cacheKey: readCacheKey(at),
-    runner: readName(at, 'runner'),
-    runnerArgs: readRunnerArgs(at),
-  };
+  const label = readText(at, 'label', at.reading.limits.nameLength);
+  const image = readName(at, 'image');
+  const timeoutMs = readTimeout(at);
+  const cacheKey = readCacheKey(at);
+  const runner = readName(at, 'runner');
+  const runnerArgs = readRunnerArgs(at);
   if (key === null || command === null || at.reading.rejection !== null) return null;
-  return { key, command, ...step };
+  return { key, label, command, image, env: env.values, timeoutMs, cacheKey, runner, runnerArgs };
 }
 
 /** The `cmd` of an object; null when it is absent or refused. */
@@ -74,6 +60,7 @@ function readKey(at: At): string | null {
 /** Any JSON value, as long as it can be stored and walked again. */
 function readRunnerArgs(at: At): unknown {
   const args = fieldOf(at.fields, 'runner_args');
+  if (args === null) return null;
   const open: { value: unknown; depth: number }[] = [{ value: args, depth: 0 }];
   let left = at.reading.limits.values;
   for (let item = open.pop(); item !== undefined; item = open.pop()) {
