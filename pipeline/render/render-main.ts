@@ -9,21 +9,20 @@ import { type RenderRequest, renderEnvelope, renderPipeline } from './render-wor
 const usage =
   'usage: render-main.ts <workspace> [slug] [--list] [--now <epoch seconds>] [--org <slug>] [--fd <number>]';
 let answered = false;
+let failureDescriptor = 2;
 
 process.on('exit', () => {
   if (answered) return;
-  answered = true;
   process.exitCode = 1;
-  writeAll(
-    2,
-    'the pipeline file ended the process, or awaits something that never comes, before it exported a pipeline.\n',
-  );
+  explain('the pipeline file ended the process, or awaits something that never comes, before it exported a pipeline.');
 });
 process.on('uncaughtException', (error) => fail(error, workspace));
 
 const { positionals, values } = readArguments();
 const workspace = openWorkspace(positionals[0]);
+// With a descriptor of its own the answer is the IR or, with exit code 1, the reason why there is none.
 const answerDescriptor = values.fd === undefined ? reserveStdout() : Number(values.fd);
+if (values.fd !== undefined) failureDescriptor = answerDescriptor;
 process.chdir(workspace);
 hookImports(`${pathToFileURL(workspace).href}/`);
 void answer();
@@ -80,7 +79,11 @@ function readEnvironment(): Readonly<Record<string, string>> {
 }
 
 function fail(error: unknown, root: string | null): never {
-  answered = true;
-  writeAll(2, `${explainError(error, root)}\n`);
+  explain(explainError(error, root));
   process.exit(1);
+}
+
+function explain(reason: string): void {
+  answered = true;
+  writeAll(failureDescriptor, `${reason}\n`);
 }
