@@ -1,0 +1,159 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { chmod, lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { idMap } from './id-map.ts';
+import type { DiskLayers } from './layer-disk.ts';
+import { exists } from './layer-record.ts';
+import type { SourceStore } from './layer-store.ts';
+import { type TarLimits, tarEntries } from './layer-tar.ts';
+import { unpackEntries } from './source-unpack.ts';
+
+export interface SourceLimits extends TarLimits {
+  readonly maxArchiveBytes: number;
+}
+
+export const defaultSourceLimits: SourceLimits = {
+  maxArchiveBytes: 4 * 1024 ** 3,
+  maxUnpackedBytes: 16 * 1024 ** 3,
+  maxEntries: 1_000_000,
+  maxRatio: 200,
+};
+
+export interface SourceStoreOptions {
+  /** Archives wait in `<dataDir>/sources` until they are unpacked. */
+  readonly dataDir: string;
+  readonly layers: DiskLayers;
+  readonly limits?: Partial<SourceLimits>;
+}
+
+interface State {
+  readonly dir: string;
+  readonly layers: DiskLayers;
+  readonly limits: SourceLimits;
+  readonly unpacking: Map<string, Promise<string>>;
+}
+
+/** Opens the sources of a data directory and removes uploads a killed predecessor did not finish. */
+export async function createSourceStore(options: SourceStoreOptions): Promise<SourceStore> {
+  const dir = join(options.dataDir, 'sources');
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(dir)) if (name.startsWith('.tmp-')) await rm(join(dir, name), { force: true });
+  const limits = { ...defaultSourceLimits, ...options.limits };
+  const state: State = { dir, layers: options.layers, limits, unpacking: new Map() };
+  return {
+    has: (digest) => has(state, digest),
+    put: (digest, bytes) => put(state, digest, bytes),
+    layerFor: (digest) => layerForOnce(state, digest),
+  };
+}
+
+async function has(state: State, digest: string): Promise<boolean> {
+  checkDigest(digest);
+  return (await isUnpacked(state, digest)) || (await exists(archivePath(state, digest)));
+}
+
+async function put(state: State, digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void> {
+  checkDigest(digest);
+  const temp = join(state.dir, `.tmp-${randomUUID()}`);
+  const hash = createHash('sha256');
+  try {
+    await pipeline(hashed(bytes, hash, state.limits), createWriteStream(temp, { flags: 'wx', mode: 0o600 }));
+    checkHash(digest, hash.digest('hex'));
+    await rename(temp, archivePath(state, digest));
+  } finally {
+    await rm(temp, { force: true });
+  }
+}
+
+async function* hashed(bytes: AsyncIterable<Uint8Array>, hash: ReturnType<typeof createHash>, limits: SourceLimits) {
+  let sizeBytes = 0;
+  for await (const chunk of bytes) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > limits.maxArchiveBytes)
+      throw new AppError('source_invalid', `the source archive is larger than ${limits.maxArchiveBytes} bytes`);
+    hash.update(chunk);
+    yield chunk;
+  }
+}
+
+function layerForOnce(state: State, digest: string): Promise<string> {
+  const running = state.unpacking.get(digest);
+  if (running !== undefined) return running;
+  const started = layerFor(state, digest).finally(() => state.unpacking.delete(digest));
+  state.unpacking.set(digest, started);
+  return started;
+}
+
+async function layerFor(state: State, digest: string): Promise<string> {
+  checkDigest(digest);
+  const layerId = layerIdOf(digest);
+  if (!(await isUnpacked(state, digest))) {
+    const sizeBytes = await archiveSize(state, digest);
+    await state.layers.add(layerId, 'source', (diffDir) => unpack(state, { digest, sizeBytes, diffDir }));
+  }
+  // The layer says all the archive said; should it be collected, `has` asks for the archive again.
+  await rm(archivePath(state, digest), { force: true });
+  return layerId;
+}
+
+async function unpack(state: State, job: { digest: string; sizeBytes: number; diffDir: string }): Promise<void> {
+  const workspace = join(job.diffDir, 'workspace');
+  await mkdir(workspace, { mode: 0o755 });
+  for (const dir of [job.diffDir, workspace]) await lchown(dir, idMap.baseId, idMap.baseId);
+  const hash = createHash('sha256');
+  const path = archivePath(state, job.digest);
+  const bytes = hashed(createReadStream(path, { highWaterMark: 256 * 1024 }), hash, state.limits);
+  const entries = tarEntries({
+    bytes,
+    sizeBytes: job.sizeBytes,
+    gzip: true,
+    limits: state.limits,
+    code: 'source_invalid',
+  });
+  try {
+    await unpackEntries(entries, workspace, { code: 'source_invalid', maxEntries: state.limits.maxEntries });
+    await chmod(workspace, 0o755);
+  } catch (error) {
+    // An archive that cannot be unpacked is of no use to anyone; one the disk had no room for is.
+    if (hasCode(error, 'source_invalid')) await rm(path, { force: true });
+    throw diskError(error);
+  }
+}
+
+function diskError(error: unknown): unknown {
+  const isFull = error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+  return isFull
+    ? new AppError('disk_full', 'the disk of the host is full: the source does not fit', { cause: error })
+    : error;
+}
+
+async function isUnpacked(state: State, digest: string): Promise<boolean> {
+  return (await state.layers.stackOf(layerIdOf(digest))) !== null;
+}
+
+async function archiveSize(state: State, digest: string): Promise<number> {
+  const found = await stat(archivePath(state, digest)).catch(() => null);
+  if (found === null) throw new AppError('source_invalid', `source ${digest} is not on this host; upload it again`);
+  return found.size;
+}
+
+function checkDigest(digest: string): void {
+  if (!/^[0-9a-f]{64}$/.test(digest))
+    throw new AppError('invalid_argument', `${JSON.stringify(digest)} is no sha256 digest`);
+}
+
+function checkHash(wanted: string, got: string): void {
+  if (wanted !== got)
+    throw new AppError('blob_digest_mismatch', `the archive hashes to ${got}, not ${wanted}; upload it again`);
+}
+
+function layerIdOf(digest: string): string {
+  return `source-${digest}`;
+}
+
+function archivePath(state: State, digest: string): string {
+  return join(state.dir, `${digest}.tar.gz`);
+}
