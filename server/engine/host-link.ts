@@ -85,8 +85,11 @@ async function register({ db }: HostLinkDeps, { hostId, driver, capacity }: Host
 async function receive(link: Link, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const owners = new Map<string, LeaseOwner | null>();
-    const queue = makeMessageQueue((messages) => store(link, owners, messages));
     const attempt = new AbortController();
+    const queue = makeMessageQueue(
+      (messages) => store(link, owners, messages),
+      () => attempt.abort(),
+    );
     try {
       for await (const message of link.host.watch(AbortSignal.any([signal, attempt.signal]))) await queue.push(message);
       await queue.drain();

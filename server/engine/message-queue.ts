@@ -13,7 +13,10 @@ export interface MessageQueue {
   drain(): Promise<void>;
 }
 
-export function makeMessageQueue(store: (messages: readonly RunMessage[]) => Promise<void>): MessageQueue {
+export function makeMessageQueue(
+  store: (messages: readonly RunMessage[]) => Promise<void>,
+  onFailure: () => void,
+): MessageQueue {
   const lanes = new Map<string, { waiting: RunMessage[]; working: Promise<void> }>();
   let waitingBytes = 0;
   let room = Promise.withResolvers<void>();
@@ -27,6 +30,7 @@ export function makeMessageQueue(store: (messages: readonly RunMessage[]) => Pro
         await store(messages);
       } catch (error) {
         failure ??= error;
+        onFailure();
       }
       waitingBytes -= messages.reduce((sum, message) => sum + sizeOf(message), 0);
       room.resolve();

@@ -1,0 +1,160 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { HostApi } from '@caisson/contracts/host-api';
+import { pino } from 'pino';
+import type { RunDefaults } from '../engine/assignment.ts';
+import { openEffects } from '../engine/effects.ts';
+import type { CreatedBuild } from '../engine/engine.ts';
+import { makeEngine, type RunningEngine } from '../engine/make-engine.ts';
+import { openNotifications } from '../engine/notifications.ts';
+import { openDirectoryBlobs } from '../store/blobs.ts';
+import type { BuildRow } from '../store/build-row.ts';
+import { type Database, openDatabase } from '../store/database.ts';
+import type { JobRow } from '../store/job-row.ts';
+import { freshDatabase } from './database.ts';
+
+export const testDefaults: RunDefaults = {
+  shape: { cpus: 1, memoryBytes: 2 ** 30, diskBytes: 2 ** 30, pids: 100 },
+  image: 'minimal',
+  jobTimeoutMs: 60_000,
+  renderTimeoutMs: 60_000,
+  graceMs: 1_000,
+  maxOutputBytes: 2 ** 20,
+};
+
+/** A real engine on a real database, with an organization and a pipeline in it. */
+export interface EngineRig {
+  readonly connectionString: string;
+  readonly db: Database;
+  readonly engine: RunningEngine;
+  readonly organizationId: string;
+  readonly pipelineId: string;
+  /** Another control plane on the same database. */
+  another(): Promise<RunningEngine>;
+  build(pipelineIr: string | null, options?: { stopOnFailure?: boolean; sourceDigest?: string }): Promise<CreatedBuild>;
+  /** The build once it is over; rejects after `withinMs`. */
+  ended(buildId: string, withinMs?: number): Promise<BuildRow>;
+  /** The first row for which `isSo` holds, looking again on every change of the build. */
+  until(
+    buildId: string,
+    isSo: (build: BuildRow, jobs: readonly JobRow[]) => boolean,
+    withinMs?: number,
+  ): Promise<BuildRow>;
+  jobs(buildId: string): Promise<Record<string, JobRow>>;
+  close(): Promise<void>;
+}
+
+export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults = testDefaults): Promise<EngineRig> {
+  const { connectionString, drop } = await freshDatabase();
+  const directory = await mkdtemp(join(tmpdir(), 'caisson-engine-'));
+  const logger = pino({ level: 'silent' });
+  const { db, close } = openDatabase(connectionString);
+  const notifications = await openNotifications(connectionString, logger);
+  const blobs = await openDirectoryBlobs(directory);
+  const engines: RunningEngine[] = [];
+  const start = async () => {
+    const effects = await openEffects(connectionString, logger);
+    const engine = await makeEngine({ db, connectionString, notifications, effects, blobs, defaults, logger });
+    for (const host of hosts) engine.attachHost(host);
+    engines.push(engine);
+    return engine;
+  };
+  const engine = await start();
+  const organizationId = randomUUID();
+  const pipelineId = randomUUID();
+  await db
+    .insertInto('organizations')
+    .values({ id: organizationId, slug: 'local', name: 'Local', url: null })
+    .execute();
+  await db
+    .insertInto('pipelines')
+    .values({
+      id: pipelineId,
+      organization_id: organizationId,
+      slug: 'ci',
+      name: 'ci',
+      repository: 'https://example.test/a/b.git',
+      default_branch: 'main',
+      repo_name: 'a/b',
+      source_slug: 'ci',
+      description: null,
+    })
+    .execute();
+
+  const rig: EngineRig = {
+    connectionString,
+    db,
+    engine,
+    organizationId,
+    pipelineId,
+    another: start,
+    build: (pipelineIr, { stopOnFailure = false, sourceDigest } = {}) =>
+      engine.createBuild({
+        organizationId,
+        pipelineId,
+        trigger: 'api',
+        createdBy: null,
+        branch: 'main',
+        commit: '0'.repeat(40),
+        message: null,
+        env: { FROM_BUILD: 'yes' },
+        sourceDigest: sourceDigest ?? null,
+        pipelineIr,
+        renderSlug: null,
+        stopOnFailure,
+      }),
+    ended: (buildId, withinMs) => rig.until(buildId, (build) => build.finished_at !== null, withinMs),
+    async until(buildId, isSo, withinMs = 30_000) {
+      const deadlineMs = Date.now() + withinMs;
+      let wake = () => {};
+      const unsubscribe = notifications.on('build', buildId, () => wake());
+      try {
+        for (;;) {
+          const woken = new Promise<void>((resolve) => {
+            wake = resolve;
+            setTimeout(resolve, 250);
+          });
+          const build = await db.selectFrom('builds').selectAll().where('id', '=', buildId).executeTakeFirstOrThrow();
+          const jobs = await db.selectFrom('jobs').selectAll().where('build_id', '=', buildId).execute();
+          if (isSo(build, jobs)) return build;
+          if (Date.now() > deadlineMs) {
+            throw new Error(
+              `the build is ${build.status}: ${jobs.map((job) => `${job.step_key} ${job.status}`).join(', ')}`,
+            );
+          }
+          await woken;
+        }
+      } finally {
+        unsubscribe();
+      }
+    },
+    async jobs(buildId) {
+      const jobs = await db.selectFrom('jobs').selectAll().where('build_id', '=', buildId).execute();
+      return Object.fromEntries(jobs.map((job) => [job.step_key, job]));
+    },
+    async close() {
+      await Promise.all(engines.map((each) => each.stop()));
+      await notifications.close();
+      await close();
+      await drop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  return rig;
+}
+
+/** IR of the flat dialect from `key: [command, buildsIn?]`. */
+export function ir(steps: Record<string, readonly [command: string, buildsIn?: string]>, extra: object = {}): string {
+  return JSON.stringify({
+    version: '0',
+    steps: Object.entries(steps).map(([key, [cmd, builds_in]]) => ({
+      type: 'command',
+      key,
+      cmd,
+      builds_in: builds_in ?? null,
+    })),
+    ...extra,
+  });
+}

@@ -1,0 +1,125 @@
+import { randomUUID } from 'node:crypto';
+import type {
+  CancelReason,
+  HostApi,
+  LeaseRef,
+  RunAssignment,
+  RunEvent,
+  RunMessage,
+  RunResult,
+} from '@caisson/contracts/host-api';
+
+/** What a scripted run does: it may say things, and returns how it ends. `canceled` resolves when the host is told to end it. */
+export type Script = (run: ScriptedRun) => Promise<RunResult> | RunResult;
+
+export interface ScriptedRun {
+  readonly assignment: RunAssignment;
+  readonly canceled: Promise<CancelReason>;
+  print(text: string): void;
+}
+
+export interface ScriptedHost extends HostApi {
+  readonly hostId: string;
+  /** Every assignment ever taken, in order. */
+  readonly taken: readonly RunAssignment[];
+  readonly released: readonly string[];
+  /** While true the host answers nothing, as behind a cut cable; its runs go on. */
+  isCutOff: boolean;
+  /** Forgets every run, as if its disk was wiped. */
+  wipe(): void;
+  /** Sends all unacknowledged messages once more. */
+  repeat(): void;
+}
+
+/** A second body of `HostApi` for tests of the control plane: runs scripts instead of capsules, with the same promises about messages. */
+export function scriptedHost(script: Script, hostId: string = randomUUID()): ScriptedHost {
+  const runs = new Map<
+    string,
+    { lease: LeaseRef; messages: RunMessage[]; sent: number; cancel: (reason: CancelReason) => void }
+  >();
+  const taken: RunAssignment[] = [];
+  const released: string[] = [];
+  let wakeUp = Promise.withResolvers<void>();
+
+  function begin(assignment: RunAssignment): void {
+    const { leaseId, fence } = assignment;
+    const canceled = Promise.withResolvers<CancelReason>();
+    const run = { lease: { leaseId, fence }, messages: [] as RunMessage[], sent: 0, cancel: canceled.resolve };
+    runs.set(leaseId, run);
+    const say = (event: RunEvent) => {
+      run.messages.push({ leaseId, fence, seq: run.messages.length + 1, atMs: Date.now(), ...event });
+      wakeUp.resolve();
+    };
+    say({ kind: 'started' });
+    const print = (text: string) => say({ kind: 'output', stream: 'stdout', bytes: Buffer.from(text) });
+    void Promise.resolve(script({ assignment, canceled: canceled.promise, print })).then((result) =>
+      say({ kind: 'finished', result }),
+    );
+  }
+
+  const host: ScriptedHost = {
+    hostId,
+    taken,
+    released,
+    isCutOff: false,
+    wipe: () => runs.clear(),
+    repeat() {
+      for (const run of runs.values()) run.sent = 0;
+      wakeUp.resolve();
+    },
+    async describe() {
+      return {
+        hostId,
+        protocol: 1,
+        driver: { driver: 'container', runtime: 'scripted', memorySnapshots: false },
+        capacity: { cpus: 8, memoryBytes: 2 ** 36, diskBytes: 2 ** 40 },
+      };
+    },
+    async heartbeat() {
+      if (host.isCutOff) throw new Error('cut off');
+      return { hostId, leases: [...runs.values()].map(({ lease }) => lease) };
+    },
+    hasBlob: async () => true,
+    putBlob: async () => {},
+    async startRun(assignment) {
+      if (host.isCutOff) throw new Error('cut off');
+      if (runs.has(assignment.leaseId)) return;
+      taken.push(assignment);
+      begin(assignment);
+    },
+    async cancelRun({ leaseId }, reason) {
+      if (host.isCutOff) throw new Error('cut off');
+      runs.get(leaseId)?.cancel(reason);
+    },
+    async *watch(signal) {
+      signal.addEventListener('abort', () => wakeUp.resolve(), { once: true });
+      for (const run of runs.values()) run.sent = 0;
+      while (!signal.aborted) {
+        for (const run of runs.values()) {
+          while (run.sent < run.messages.length && !host.isCutOff && !signal.aborted) {
+            const message = run.messages[run.sent];
+            run.sent += 1;
+            if (message !== undefined) yield message;
+          }
+        }
+        await wakeUp.promise;
+        wakeUp = Promise.withResolvers<void>();
+      }
+    },
+    async acknowledge(acks) {
+      for (const { leaseId, seq } of acks) {
+        const run = runs.get(leaseId);
+        if (run?.messages.at(-1)?.kind === 'finished' && seq >= run.messages.length) runs.delete(leaseId);
+      }
+    },
+    async releaseLayer(layerId) {
+      released.push(layerId);
+    },
+  };
+  return host;
+}
+
+/** The result of a command that ended by itself. */
+export function exited(exitCode: number): RunResult {
+  return { outcome: 'exited', exitCode, signal: null };
+}
