@@ -1,0 +1,141 @@
+import { mkdir } from 'node:fs/promises';
+import { AppError } from '@caisson/contracts/app-error';
+import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
+import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
+import { makeDiskDirs, mountDisk, removeTree } from './container-disk.ts';
+import { asAppError, isErrno } from './container-errors.ts';
+import { type CapsuleLayout, type Installation, layoutOf } from './container-layout.ts';
+import { makeContainerMachine, takeDown } from './container-machine.ts';
+import type { ContainerNetwork } from './container-network.ts';
+import { findInit, isAlive, killStarters, type ProcessRef } from './container-process.ts';
+import { readState, writeState } from './container-state.ts';
+import { connectGuest } from './guest-channel.ts';
+import type { GuestLink } from './guest-link.ts';
+import type { Machine, MachineSpec } from './machine-driver.ts';
+import type { NetworkSlot } from './network-slot.ts';
+import { writeBundle } from './oci-bundle.ts';
+import { type OciRuntime, startContainer } from './oci-runtime.ts';
+
+/** Everything a container driver has once, for all its capsules. */
+export interface ContainerContext {
+  readonly installation: Installation;
+  readonly hierarchy: CgroupHierarchy;
+  readonly network: ContainerNetwork;
+  readonly runtime: OciRuntime;
+  /** Lowest layer of every disk. */
+  readonly skeletonDir: string;
+  readonly agentPath: string;
+  readonly maxOpenFiles: number;
+  /** Capsules this process holds. */
+  readonly live: Map<string, Machine>;
+}
+
+const startTimeoutMs = 30_000;
+const answerTimeoutMs = 10_000;
+
+/** Creates and starts a capsule; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
+export async function startCapsule(context: ContainerContext, spec: MachineSpec): Promise<Machine> {
+  const layout = layoutOf(context.installation, spec.capsuleId);
+  await mkdir(layout.stateDir, { mode: 0o700 }).catch((error: unknown) => {
+    if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${spec.capsuleId} exists already`);
+    throw asAppError(error, 'provision_failed', 'the capsule has no place on disk');
+  });
+  const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
+  let slot: NetworkSlot | null = null;
+  try {
+    if (spec.egress === 'internet') slot = await context.network.pool.acquire();
+    await prepare(context, { layout, spec, slot });
+    await startContainer({ layout, runtime: context.runtime, agentPath: context.agentPath, timeoutMs: startTimeoutMs });
+    return await meetAgent(context, { layout, cgroup, slot });
+  } catch (error) {
+    await removeFailed(context, { layout, cgroup, slot });
+    throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
+  }
+}
+
+interface CapsuleParts {
+  readonly layout: CapsuleLayout;
+  readonly cgroup: CapsuleCgroup;
+  readonly slot: NetworkSlot | null;
+}
+
+async function prepare(
+  context: ContainerContext,
+  { layout, spec, slot }: { layout: CapsuleLayout; spec: MachineSpec; slot: NetworkSlot | null },
+): Promise<void> {
+  await writeState(layout, { version: 1, capsuleId: layout.capsuleId, networkSlot: slot?.number ?? null });
+  await mkdir(layout.runDir, { mode: 0o711 });
+  await Promise.all([makeDiskDirs(layout), mkdir(layout.rootDir, { mode: 0o755 })]);
+  await Promise.all([
+    mountDisk(layout, [...spec.layers, context.skeletonDir]),
+    writeBundle({
+      layout,
+      spec,
+      agentPath: context.agentPath,
+      resolvConfPath: context.network.resolvConfPath,
+      networkNamespace: slot?.namespace ?? null,
+      cgroupMode: context.hierarchy.mode,
+      maxOpenFiles: context.maxOpenFiles,
+    }),
+  ]);
+}
+
+async function removeFailed(context: ContainerContext, { layout, cgroup, slot }: CapsuleParts): Promise<void> {
+  await killStarters(layout);
+  await takeDown(layout, cgroup, async () => {
+    if (slot) await context.network.pool.discard(slot.number);
+  });
+  await removeTree(layout.stateDir);
+}
+
+async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: CapsuleParts): Promise<Machine> {
+  const init = await findInit(layout, await cgroup.processes());
+  if (init === null) throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`);
+  const guest = await connectInTime(layout, init);
+  const { pool } = context.network;
+  const machine = makeContainerMachine({
+    layout,
+    cgroup,
+    guest,
+    init,
+    releaseNetwork: async () => {
+      if (slot) await pool.release(slot);
+    },
+    onStopped: () => context.live.delete(layout.capsuleId),
+  });
+  context.live.set(layout.capsuleId, machine);
+  return machine;
+}
+
+async function connectInTime(layout: CapsuleLayout, init: ProcessRef): Promise<GuestLink> {
+  const isLate = new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} does not answer`);
+  const { promise: timeout, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(isLate), answerTimeoutMs);
+  const connecting = connectGuest(layout.socketPath);
+  try {
+    return await Promise.race([connecting, timeout]);
+  } catch (error) {
+    // One that comes after all must not stay open.
+    connecting.then((guest) => guest.close()).catch(() => {});
+    if (await isAlive(init)) throw error;
+    throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Takes up a capsule of an earlier process; null when its init is dead or its agent does not answer. One that was paused is resumed,
+ * since a frozen agent cannot answer.
+ */
+export async function adoptCapsule(context: ContainerContext, capsuleId: string): Promise<Machine | null> {
+  const held = context.live.get(capsuleId);
+  if (held) return held;
+  const layout = layoutOf(context.installation, capsuleId);
+  const state = await readState(layout);
+  const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
+  if (state === null || (await findInit(layout, await cgroup.processes())) === null) return null;
+  await cgroup.thaw();
+  const slot = state.networkSlot === null ? null : context.network.pool.slot(state.networkSlot);
+  return meetAgent(context, { layout, cgroup, slot }).catch(() => null);
+}

@@ -1,0 +1,128 @@
+import { access, chown, copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { asAppError } from './container-errors.ts';
+import type { CapsuleLayout } from './container-layout.ts';
+import { idMap } from './id-map.ts';
+import { overlayLowers } from './layer-overlay.ts';
+import { runProgram } from './run-program.ts';
+
+/** The kernel reads mount options from one page. */
+const maxMountOptionBytes = 4095;
+
+/** Makes the directories of a capsule's disk, owned by the capsule's root. */
+export async function makeDiskDirs(layout: CapsuleLayout): Promise<void> {
+  await Promise.all([mkdir(layout.upperDir, { mode: 0o755 }), mkdir(layout.workDir, { mode: 0o700 })]);
+  await chown(layout.upperDir, idMap.baseId, idMap.baseId);
+}
+
+/**
+ * Mounts the capsule's disk: its own writable layer above `lowerDirs`, top first. Throws `provision_failed`, also when the names of
+ * the layers do not fit the kernel's limit.
+ */
+export async function mountDisk(layout: CapsuleLayout, lowerDirs: readonly string[]): Promise<void> {
+  const { cwd, lowerdir } = overlayLowers(lowerDirs);
+  const options = [
+    `lowerdir=${lowerdir}`,
+    `upperdir=${layout.upperDir}`,
+    `workdir=${layout.workDir}`,
+    // fsync inside costs nothing (a package manager calls it for every file) and unmounting does not wait for the disk. A killed
+    // process loses nothing by it; whoever keeps the layer beyond a power loss syncs it when sealing.
+    'volatile',
+    // A directory of a lower layer can be renamed.
+    'redirect_dir=on',
+    'index=off',
+    'metacopy=off',
+    'nodev',
+  ].join(',');
+  if (Buffer.byteLength(options) > maxMountOptionBytes) {
+    throw new AppError('provision_failed', `${lowerDirs.length} layers are more than one disk can have`);
+  }
+  // The newer mount API takes options of at most 255 bytes.
+  const env = { ...mountEnv, LIBMOUNT_FORCE_MOUNT2: 'always' };
+  await runProgram(['mount', '-n', '-i', '-t', 'overlay', 'overlay', '-o', options, layout.rootDir], {
+    cwd,
+    env,
+    timeoutMs: 20_000,
+  }).catch((error: unknown) => {
+    throw asAppError(error, 'provision_failed', 'the disk could not be mounted');
+  });
+}
+
+const mountEnv = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
+
+/** Unmounts everything at or below `directory`, deepest first. Nothing mounted there is fine. */
+export async function unmountBelow(directory: string): Promise<void> {
+  const targets = (await mountsBelow(directory)).toReversed();
+  if (targets.length === 0) return;
+  await runProgram(['umount', '-n', '--', ...targets], { env: mountEnv, timeoutMs: 60_000 }).catch((error: unknown) => {
+    throw asAppError(error, 'provision_failed', 'the disk could not be unmounted');
+  });
+}
+
+/** Mount points at or below a directory, in the order they were mounted. */
+export async function mountsBelow(directory: string): Promise<readonly string[]> {
+  const mountinfo = await readFile('/proc/self/mountinfo', 'utf8');
+  return mountinfo
+    .split('\n')
+    .map((line) => unescapeMountPath(line.split(' ')[4] ?? ''))
+    .filter((path) => path === directory || path.startsWith(`${directory}/`));
+}
+
+function unescapeMountPath(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
+/**
+ * Removes a tree written by a capsule. `rm` walks by directory handle, so that neither the depth of the tree nor a link swapped in can
+ * lead it astray, and it stays on one file system in case something is still mounted there.
+ */
+export async function removeTree(directory: string): Promise<void> {
+  const exists = await access(directory).then(
+    () => true,
+    () => false,
+  );
+  if (!exists) return;
+  await runProgram(['rm', '-rf', '--one-file-system', '--', directory], { timeoutMs: 600_000 }).catch(
+    (error: unknown) => {
+      throw asAppError(error, 'provision_failed', `${directory} could not be removed`);
+    },
+  );
+}
+
+/**
+ * The lowest layer of every disk: empty places for what is mounted inside, so that the runtime creates none of them in the
+ * capsule's writable layer. Returns its directory; made once per data directory.
+ */
+export async function prepareSkeleton(dataDir: string): Promise<string> {
+  const directory = join(dataDir, 'skeleton-1');
+  const isReady = await access(directory).then(
+    () => true,
+    () => false,
+  );
+  if (isReady) return directory;
+  const draft = `${directory}.${process.pid}.new`;
+  await removeTree(draft);
+  for (const path of ['.', 'proc', 'sys', 'dev', 'etc', '.caisson']) await makeOwned(join(draft, path));
+  for (const path of ['etc/resolv.conf', 'etc/hosts', 'etc/hostname', '.caisson/agent']) {
+    await writeFile(join(draft, path), '');
+    await chown(join(draft, path), idMap.baseId, idMap.baseId);
+  }
+  // A second process may have been faster; its skeleton is the same.
+  await rename(draft, directory).catch(() => removeTree(draft));
+  return directory;
+}
+
+async function makeOwned(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o755 });
+  await chown(directory, idMap.baseId, idMap.baseId);
+}
+
+/** Copies the agent into the data directory: a rebuild must not change the program of capsules that run. Returns the copy's path. */
+export async function keepAgent(dataDir: string, agentPath: string, digest: string): Promise<string> {
+  const path = join(dataDir, 'agents', digest);
+  await mkdir(dirname(path), { recursive: true });
+  await copyFile(agentPath, `${path}.${process.pid}.new`);
+  await rename(`${path}.${process.pid}.new`, path);
+  return path;
+}

@@ -1,0 +1,86 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asAppError } from './container-errors.ts';
+import type { Installation } from './container-layout.ts';
+import { parseIpv4Network } from './network-address.ts';
+import { claimBlock, releaseBlock } from './network-block.ts';
+import { createNetworkPool, type NetworkPool } from './network-pool.ts';
+import { readHostResolvers, resolvConf } from './network-resolvers.ts';
+import { networkRules, parseAllowedTarget } from './network-rules.ts';
+import { enableForwarding, existingSlots, linkPrefix, removeSlots, slotOf } from './network-slot.ts';
+import { runProgram } from './run-program.ts';
+
+export interface ContainerNetworkOptions {
+  readonly installation: Installation;
+  readonly runRoot: string;
+  readonly poolSize: number;
+  /** `CIDR` or `CIDR:port` a capsule may reach although it is private. */
+  readonly allowed: readonly string[];
+  /** Name servers instead of the host's. */
+  readonly resolvers: readonly string[] | null;
+  /** Slots of capsules that survived an earlier process; every other slot is removed. */
+  readonly taken: readonly number[];
+}
+
+export interface ContainerNetwork {
+  readonly pool: NetworkPool;
+  /** The file to show as `/etc/resolv.conf` inside. */
+  readonly resolvConfPath: string;
+  /** Why names will not resolve inside; null when they will. */
+  readonly problem: string | null;
+  /** Removes the pool, and with `isLast` also the rules and the claim on the addresses. */
+  close(isLast: boolean): Promise<void>;
+}
+
+/** Puts the installation's addresses and packet rules in place and starts its pool of network namespaces. */
+export async function openContainerNetwork(options: ContainerNetworkOptions): Promise<ContainerNetwork> {
+  const { installation, runRoot, taken } = options;
+  const host = await readHostResolvers();
+  const resolvers = options.resolvers ? { addresses: options.resolvers, extraLines: [], problem: null } : host;
+  const allowed = options.allowed.map(parseAllowedTarget);
+  const block = await claimBlock({
+    installationId: installation.id,
+    dataDir: installation.dataDir,
+    runRoot,
+    avoid: [...resolvers.addresses.map(parseIpv4Network), ...allowed.map(({ network }) => network)],
+  });
+  const leftover = (await existingSlots(installation.id)).filter((number) => !taken.includes(number));
+  await removeSlots(leftover.map((number) => slotOf(installation.id, block, number)));
+  const table = tableName(installation.id);
+  const rules = networkRules({
+    table,
+    linkPrefix: linkPrefix(installation.id),
+    block,
+    resolvers: resolvers.addresses,
+    allowed,
+  });
+  await runProgram(['nft', '-f', '-'], { stdin: rules }).catch((error: unknown) => {
+    throw asAppError(error, 'runtime_unavailable', 'the packet rules of capsules could not be set');
+  });
+  await recordForwarding(installation);
+  const resolvConfPath = join(installation.runDir, 'resolv.conf');
+  await writeFile(resolvConfPath, resolvConf(resolvers));
+  const pool = createNetworkPool({ installationId: installation.id, block, size: options.poolSize, taken });
+  return {
+    pool,
+    resolvConfPath,
+    problem: resolvers.problem,
+    async close(isLast) {
+      await pool.close();
+      if (!isLast) return;
+      await runProgram(['nft', 'delete', 'table', 'inet', table]);
+      await releaseBlock(runRoot, installation.id);
+    },
+  };
+}
+
+export function tableName(installationId: string): string {
+  return `caisson_${installationId}`;
+}
+
+/** Forwarding stays on afterwards, since others may rely on it by then; the note tells the operator who turned it on. */
+async function recordForwarding({ dataDir }: Installation): Promise<void> {
+  if (!(await enableForwarding())) return;
+  const note = { ipv4ForwardingEnabledAt: new Date().toISOString() };
+  await writeFile(join(dataDir, 'host-changes.json'), `${JSON.stringify(note)}\n`);
+}

@@ -1,0 +1,134 @@
+import { AppError } from '@caisson/contracts/app-error';
+import type { Ipv4Network } from './network-address.ts';
+import { isSlotClean, makeSlots, maxSlots, type NetworkSlot, removeSlots, slotOf } from './network-slot.ts';
+
+export interface NetworkPoolOptions {
+  readonly installationId: string;
+  readonly block: Ipv4Network;
+  /** Namespaces kept ready; 0 makes each one on demand. */
+  readonly size: number;
+  /** Slots of capsules that run already. */
+  readonly taken: readonly number[];
+}
+
+/** Network namespaces made ahead of need, because making one takes longer than starting the capsule in it. */
+export interface NetworkPool {
+  /** A namespace nobody else uses; waits when none is ready. */
+  acquire(): Promise<NetworkSlot>;
+  /** Takes back the namespace of a dead capsule: it serves again if it is clean, else it is removed. */
+  release(slot: NetworkSlot): Promise<void>;
+  /** Removes a slot that is in an unknown state. */
+  discard(number: number): Promise<void>;
+  slot(number: number): NetworkSlot;
+  /** Resolves when as many are ready as wanted. */
+  filled(): Promise<void>;
+  /** Removes what is ready; acquired slots stay. */
+  close(): Promise<void>;
+}
+
+interface PoolState {
+  readonly options: NetworkPoolOptions;
+  readonly ready: NetworkSlot[];
+  /** Numbers that must not be handed out: ready, in use, being made or removed. */
+  readonly busy: Set<number>;
+  readonly waiters: PromiseWithResolvers<NetworkSlot>[];
+  refill: Promise<void> | null;
+  nextNumber: number;
+  isClosed: boolean;
+}
+
+/** How many are made by one call of the program: more would let the first waiter wait for all. */
+const batchSize = 4;
+
+export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
+  const busy = new Set(options.taken);
+  const state: PoolState = { options, ready: [], busy, waiters: [], refill: null, nextNumber: 0, isClosed: false };
+  startRefill(state);
+  return {
+    acquire() {
+      const slot = state.ready.shift();
+      if (slot) {
+        startRefill(state);
+        return Promise.resolve(slot);
+      }
+      const waiter = Promise.withResolvers<NetworkSlot>();
+      state.waiters.push(waiter);
+      startRefill(state);
+      return waiter.promise;
+    },
+    release: (slot) => release(state, slot),
+    async discard(number) {
+      await removeSlots([slotAt(state, number)]);
+      state.busy.delete(number);
+    },
+    slot: (number) => slotAt(state, number),
+    async filled() {
+      while (state.refill) await state.refill;
+    },
+    async close() {
+      state.isClosed = true;
+      while (state.refill) await state.refill;
+      const ready = state.ready.splice(0);
+      await removeSlots(ready);
+      for (const slot of ready) state.busy.delete(slot.number);
+    },
+  };
+}
+
+async function release(state: PoolState, slot: NetworkSlot): Promise<void> {
+  const isWanted = !state.isClosed && state.ready.length < state.options.size;
+  if (isWanted && (await isSlotClean(slot).catch(() => false)) && !state.isClosed) return put(state, slot);
+  await removeSlots([slot]);
+  state.busy.delete(slot.number);
+  startRefill(state);
+}
+
+function put(state: PoolState, slot: NetworkSlot): void {
+  const waiter = state.waiters.shift();
+  if (waiter) waiter.resolve(slot);
+  else state.ready.push(slot);
+}
+
+function startRefill(state: PoolState): void {
+  state.refill ??= refill(state).finally(() => {
+    state.refill = null;
+    // Somebody may have come between the last look and this moment.
+    if (state.waiters.length > 0) startRefill(state);
+  });
+}
+
+async function refill(state: PoolState): Promise<void> {
+  for (;;) {
+    const wanted = state.waiters.length + (state.isClosed ? 0 : state.options.size - state.ready.length);
+    if (wanted <= 0) return;
+    const slots = reserve(state, Math.min(wanted, state.waiters.length > 0 ? 1 : batchSize));
+    try {
+      if (slots.length === 0) throw new AppError('limit_exceeded', `all ${maxSlots} network slots are in use`);
+      await makeSlots(slots);
+    } catch (error) {
+      await removeSlots(slots).catch(() => {});
+      for (const slot of slots) state.busy.delete(slot.number);
+      // Nobody waits for a background refill; the next capsule tries again and hears of it.
+      for (const waiter of state.waiters.splice(0)) waiter.reject(error);
+      return;
+    }
+    for (const slot of slots) put(state, slot);
+  }
+}
+
+/** Numbers go round before they are used again, so that late packets for a dead capsule rarely meet its successor. */
+function reserve(state: PoolState, count: number): readonly NetworkSlot[] {
+  const slots: NetworkSlot[] = [];
+  for (let tried = 0; tried < maxSlots && slots.length < count; tried++) {
+    const number = state.nextNumber;
+    state.nextNumber = (number + 1) % maxSlots;
+    if (state.busy.has(number)) continue;
+    state.busy.add(number);
+    slots.push(slotAt(state, number));
+  }
+  return slots;
+}
+
+function slotAt({ options }: PoolState, number: number): NetworkSlot {
+  return slotOf(options.installationId, options.block, number);
+}

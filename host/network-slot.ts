@@ -1,0 +1,125 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { formatIpv4, type Ipv4Network } from './network-address.ts';
+import { runProgram } from './run-program.ts';
+
+/** A prepared network namespace with one link to the host. Slots are numbered; the number gives every name and address. */
+export interface NetworkSlot {
+  readonly number: number;
+  readonly namespace: string;
+  /** Name of the host's end of the link; at most 15 bytes. */
+  readonly link: string;
+  readonly hostAddress: string;
+  readonly guestAddress: string;
+}
+
+export const maxSlots = 1024;
+
+export function linkPrefix(installationId: string): string {
+  return `cs${installationId}`;
+}
+
+export function slotOf(installationId: string, block: Ipv4Network, number: number): NetworkSlot {
+  const base = block.base + 4 * number;
+  return {
+    number,
+    namespace: namespacePrefix(installationId) + number,
+    link: `${linkPrefix(installationId)}n${number}`,
+    hostAddress: formatIpv4(base + 1),
+    guestAddress: formatIpv4(base + 2),
+  };
+}
+
+function namespacePrefix(installationId: string): string {
+  return `caisson-${installationId}-`;
+}
+
+/** Numbers of every slot of the installation of which a namespace or a link exists. */
+export async function existingSlots(installationId: string): Promise<readonly number[]> {
+  const { namespaces, links } = await readNames();
+  const numbers = [
+    ...numbersAfter(namespaces, namespacePrefix(installationId)),
+    ...numbersAfter(links, `${linkPrefix(installationId)}n`),
+  ];
+  return [...new Set(numbers)];
+}
+
+function numbersAfter(names: ReadonlySet<string>, prefix: string): readonly number[] {
+  return [...names]
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => Number(name.slice(prefix.length)))
+    .filter(Number.isInteger);
+}
+
+/** Makes namespaces and links for several slots at once: one program for the host's side of all, one for the inside of each. */
+export async function makeSlots(slots: readonly NetworkSlot[]): Promise<void> {
+  const commands = slots.flatMap((slot) => [
+    `netns add ${slot.namespace}`,
+    `link add ${slot.link} type veth peer name eth0 netns ${slot.namespace}`,
+    `link set ${slot.link} addrgenmode none`,
+    `addr add ${slot.hostAddress}/30 dev ${slot.link}`,
+    `link set ${slot.link} up`,
+  ]);
+  await runProgram(['ip', '-batch', '-'], { stdin: `${commands.join('\n')}\n` });
+  for (const slot of slots) await setUpInside(slot);
+}
+
+/**
+ * A capsule's root has no rights over the namespace, so what it usually may is opened here: ports below 1024 and ping. IPv6 stays on
+ * loopback only.
+ */
+async function setUpInside(slot: NetworkSlot): Promise<void> {
+  const script = `
+    echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+    echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range
+    [ ! -e /proc/sys/net/ipv6/conf/eth0 ] || echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
+    exec ip -batch -`;
+  const commands = [
+    'link set lo up',
+    `addr add ${slot.guestAddress}/30 dev eth0`,
+    'link set eth0 up',
+    `route add default via ${slot.hostAddress}`,
+  ];
+  await runProgram(['nsenter', `--net=/run/netns/${slot.namespace}`, '/bin/sh', '-ec', script], {
+    stdin: `${commands.join('\n')}\n`,
+  });
+}
+
+/** Removes namespaces and links, in any state and however many of them exist. */
+export async function removeSlots(slots: readonly NetworkSlot[]): Promise<void> {
+  if (slots.length === 0) return;
+  const { namespaces, links } = await readNames();
+  const commands = slots.flatMap((slot) => [
+    // The link first: with the namespace alone it goes at some later time.
+    ...(links.has(slot.link) ? [`link del ${slot.link}`] : []),
+    ...(namespaces.has(slot.namespace) ? [`netns del ${slot.namespace}`] : []),
+  ]);
+  if (commands.length === 0) return;
+  const failure = await runProgram(['ip', '-force', '-batch', '-'], { stdin: `${commands.join('\n')}\n` }).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  const left = await readNames();
+  // Whoever was faster in removing one made the program fail, not the removal.
+  if (failure && slots.some((slot) => left.links.has(slot.link) || left.namespaces.has(slot.namespace))) throw failure;
+}
+
+async function readNames(): Promise<{ readonly namespaces: ReadonlySet<string>; readonly links: ReadonlySet<string> }> {
+  const names = (directory: string) => readdir(directory).catch((): string[] => []);
+  const [namespaces, links] = await Promise.all([names('/run/netns'), names('/sys/class/net')]);
+  return { namespaces: new Set(namespaces), links: new Set(links) };
+}
+
+/** True when the last capsule left no socket of any kind: only then the namespace may serve another. */
+export async function isSlotClean(slot: NetworkSlot): Promise<boolean> {
+  const argv = ['nsenter', `--net=/run/netns/${slot.namespace}`, 'cat', '/proc/net/sockstat', '/proc/net/sockstat6'];
+  const { stdout } = await runProgram(argv, { timeoutMs: 5_000 });
+  return !/\b(?:inuse|tw|used) [1-9]/.test(stdout.replace(/^sockets:.*$/m, ''));
+}
+
+/** Lets the host pass packets between interfaces; returns whether that was off before. */
+export async function enableForwarding(): Promise<boolean> {
+  const path = '/proc/sys/net/ipv4/ip_forward';
+  const wasOff = (await readFile(path, 'utf8')).trim() === '0';
+  if (wasOff) await writeFile(path, '1');
+  return wasOff;
+}

@@ -1,0 +1,153 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CapsuleLayout } from './container-layout.ts';
+import { idMap } from './id-map.ts';
+import type { MachineSpec } from './machine-driver.ts';
+import { seccompProfile } from './oci-seccomp.ts';
+
+/** Where the agent is inside; outside the usual paths so that no image has it. */
+export const agentMountPath = '/.caisson/agent';
+
+export interface BundleOptions {
+  readonly layout: CapsuleLayout;
+  readonly spec: MachineSpec;
+  readonly agentPath: string;
+  readonly resolvConfPath: string;
+  /** Name of a prepared network namespace; null for one of its own with nothing but loopback. */
+  readonly networkNamespace: string | null;
+  readonly cgroupMode: 'v1' | 'v2' | 'hybrid';
+  /** This process's hard limit of open files, which a capsule cannot exceed. */
+  readonly maxOpenFiles: number;
+}
+
+/** Writes everything the OCI runtime reads, into the capsule's run directory. */
+export async function writeBundle(options: BundleOptions): Promise<void> {
+  const { layout, spec } = options;
+  await mkdir(layout.bundleDir);
+  await Promise.all([
+    writeFile(join(layout.bundleDir, 'hostname'), `${spec.hostname}\n`),
+    writeFile(join(layout.bundleDir, 'hosts'), hostsFile(spec.hostname)),
+    writeFile(join(layout.bundleDir, 'config.json'), JSON.stringify(ociConfig(options))),
+  ]);
+}
+
+function hostsFile(hostname: string): string {
+  return `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostname}\n`;
+}
+
+/**
+ * What a container usually may, less raw sockets, device nodes and audit. All of them hold only within the capsule's user namespace.
+ */
+const capabilities = [
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_SETGID',
+  'CAP_SETUID',
+  'CAP_SETPCAP',
+  'CAP_SETFCAP',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_SYS_CHROOT',
+];
+
+const idMappings = [{ containerID: 0, hostID: idMap.baseId, size: idMap.count }];
+
+/** The OCI runtime configuration of one capsule. */
+export function ociConfig(options: BundleOptions): object {
+  const { layout, spec, maxOpenFiles } = options;
+  return {
+    ociVersion: '1.0.2',
+    root: { path: layout.rootDir, readonly: false },
+    hostname: spec.hostname,
+    process: {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      cwd: '/',
+      args: [agentMountPath, 'serve'],
+      env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
+      // Setuid programs gain nothing. Root inside still changes users (`su`, apt's sandbox user), because it needs no setuid bit for
+      // that; what stops working is a user who wants to become root (`sudo`).
+      noNewPrivileges: true,
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      rlimits: [
+        { type: 'RLIMIT_NOFILE', soft: Math.min(maxOpenFiles, 65_536), hard: Math.min(maxOpenFiles, 1_048_576) },
+      ],
+    },
+    mounts: mounts(options),
+    linux: {
+      uidMappings: idMappings,
+      gidMappings: idMappings,
+      namespaces: namespaces(options),
+      cgroupsPath: `/${layout.cgroupPath}`,
+      resources: resources(spec),
+      seccomp: seccompProfile(process.arch),
+      maskedPaths: ['/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/sysrq-trigger', '/proc/latency_stats'],
+      readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys'],
+    },
+  };
+}
+
+function namespaces({ networkNamespace }: BundleOptions): readonly object[] {
+  const network = networkNamespace === null ? {} : { path: `/run/netns/${networkNamespace}` };
+  const own = ['user', 'pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type }));
+  return [...own, { type: 'network', ...network }];
+}
+
+function resources({ shape }: MachineSpec): object {
+  const cpuPeriodUs = 100_000;
+  return {
+    devices: [{ allow: false, access: 'rwm' }],
+    // `swap` is memory and swap together: none on top.
+    memory: { limit: shape.memoryBytes, swap: shape.memoryBytes },
+    pids: { limit: shape.pids },
+    cpu: { quota: Math.max(1_000, Math.round(shape.cpus * cpuPeriodUs)), period: cpuPeriodUs },
+  };
+}
+
+function mounts(options: BundleOptions): readonly object[] {
+  const { layout, spec, agentPath, resolvConfPath, cgroupMode } = options;
+  const sealed = ['nosuid', 'noexec', 'nodev'];
+  const ownFile = (name: string) => join(layout.bundleDir, name);
+  const shmBytes = Math.floor(spec.shape.memoryBytes / 2);
+  return [
+    { destination: '/proc', type: 'proc', source: 'proc', options: sealed },
+    tmpfs('/dev', ['nosuid', 'strictatime', 'mode=755', 'size=64k']),
+    {
+      destination: '/dev/pts',
+      type: 'devpts',
+      source: 'devpts',
+      options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+    },
+    // Its pages count as the capsule's memory, so the size is no more than a courtesy to programs that ask for it.
+    tmpfs('/dev/shm', ['nosuid', 'nodev', 'mode=1777', `size=${shmBytes}`]),
+    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: sealed },
+    // A network namespace that the user namespace does not own forbids mounting sysfs; programs want little more of it than the
+    // number of processors.
+    tmpfs('/sys', [...sealed, 'ro', 'mode=755', 'size=64k']),
+    bind('/sys/devices/system/cpu', '/sys/devices/system/cpu', sealed),
+    ...(cgroupMode === 'v2' ? [cgroupMount] : []),
+    // Never in the writable layer: a sealed disk must not carry them to the next capsule.
+    bind(resolvConfPath, '/etc/resolv.conf', sealed),
+    bind(ownFile('hosts'), '/etc/hosts', sealed),
+    bind(ownFile('hostname'), '/etc/hostname', sealed),
+    bind(agentPath, agentMountPath, ['nosuid', 'nodev']),
+    ...spec.readOnlyBinds.map(({ from, to }) => bind(from, to, ['nosuid', 'nodev'])),
+  ];
+}
+
+const cgroupMount = {
+  destination: '/sys/fs/cgroup',
+  type: 'cgroup',
+  source: 'cgroup',
+  options: ['ro', 'nosuid', 'noexec', 'nodev'],
+};
+
+function tmpfs(destination: string, options: readonly string[]): object {
+  return { destination, type: 'tmpfs', source: 'tmpfs', options };
+}
+
+function bind(source: string, destination: string, options: readonly string[]): object {
+  return { destination, type: 'bind', source, options: ['bind', 'ro', ...options] };
+}

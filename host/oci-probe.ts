@@ -1,0 +1,91 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { openCgroup } from './cgroup-capsule.ts';
+import { type ContainerContext, startCapsule } from './container-create.ts';
+import { removeTree } from './container-disk.ts';
+import { layoutOf } from './container-layout.ts';
+import { takeDown } from './container-machine.ts';
+import { killStarters } from './container-process.ts';
+import { installedRuntimes, type OciRuntime } from './oci-runtime.ts';
+
+type ProbeContext = Omit<ContainerContext, 'runtime'>;
+
+/** Counts up when a capsule starts to need something else of the runtime. */
+const probeVersion = 1;
+const probeId = 'probe';
+
+/**
+ * Finds the OCI runtime to use by starting a real capsule with each, preferred first. The answer is kept in the data directory for as
+ * long as the runtimes, the kernel and the cgroup layout stay the same. Throws `runtime_unavailable` with every runtime's own words.
+ */
+export async function chooseRuntime(context: ProbeContext): Promise<OciRuntime> {
+  const runtimes = await installedRuntimes();
+  if (runtimes.length === 0) {
+    throw new AppError('runtime_unavailable', 'no OCI runtime is installed: apt-get install runc');
+  }
+  const path = join(context.installation.dataDir, 'runtime-probe.json');
+  const circumstances = [probeVersion, release(), context.hierarchy.mode, ...runtimes.map(({ label }) => label)].join(
+    ' / ',
+  );
+  const kept = await readKept(path, circumstances);
+  const known = runtimes.find(({ label }) => label === kept);
+  if (known) return known;
+  const failures: string[] = [];
+  for (const runtime of runtimes) {
+    const failure = await probe({ ...context, runtime });
+    if (failure === null) {
+      await keep(path, { circumstances, label: runtime.label });
+      return runtime;
+    }
+    failures.push(`${runtime.label}: ${failure}`);
+  }
+  const hint = 'on a machine with cgroups v1 or hybrid only runc works: apt-get install runc';
+  throw new AppError(
+    'runtime_unavailable',
+    `no OCI runtime can start a capsule here (${hint}). ${failures.join('; ')}`,
+  );
+}
+
+/** Null when a capsule started and answered, else what went wrong. */
+async function probe(context: ContainerContext): Promise<string | null> {
+  await removeProbe(context);
+  try {
+    const machine = await startCapsule(context, {
+      capsuleId: probeId,
+      layers: [],
+      shape: { cpus: 1, memoryBytes: 64 * 1024 * 1024, diskBytes: 64 * 1024 * 1024, pids: 16 },
+      egress: 'none',
+      readOnlyBinds: [],
+      hostname: probeId,
+    });
+    await machine.guest.ping();
+    await machine.destroy();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** One that a killed predecessor left. */
+async function removeProbe(context: ProbeContext): Promise<void> {
+  const layout = layoutOf(context.installation, probeId);
+  await killStarters(layout);
+  await takeDown(layout, openCgroup(context.hierarchy, layout.cgroupPath), async () => {});
+  await removeTree(layout.stateDir);
+}
+
+async function readKept(path: string, circumstances: string): Promise<string | null> {
+  try {
+    const kept = JSON.parse(await readFile(path, 'utf8'));
+    return kept.circumstances === circumstances ? kept.label : null;
+  } catch {
+    return null;
+  }
+}
+
+async function keep(path: string, answer: { circumstances: string; label: string }): Promise<void> {
+  await writeFile(`${path}.new`, `${JSON.stringify(answer)}\n`);
+  await rename(`${path}.new`, path);
+}

@@ -1,0 +1,48 @@
+import type { CapsuleLayout } from './container-layout.ts';
+import { runProgram } from './run-program.ts';
+
+export interface OciRuntime {
+  readonly name: 'crun' | 'runc';
+  /** As shown to people: `runc 1.1.5`. */
+  readonly label: string;
+}
+
+/** In order of preference: crun starts faster, where it works at all. */
+const runtimeNames = ['crun', 'runc'] as const;
+
+/** The runtimes installed on this machine, preferred first. */
+export async function installedRuntimes(): Promise<readonly OciRuntime[]> {
+  const found = await Promise.all(runtimeNames.map(async (name) => ({ name, version: await versionOf(name) })));
+  return found.flatMap(({ name, version }) => (version === null ? [] : [{ name, label: `${name} ${version}` }]));
+}
+
+async function versionOf(name: string): Promise<string | null> {
+  try {
+    const { stdout } = await runProgram([name, '--version'], { timeoutMs: 10_000 });
+    return /version (\S+)/.exec(stdout)?.[1] ?? 'unknown';
+  } catch {
+    return null;
+  }
+}
+
+export interface StartOptions {
+  readonly layout: CapsuleLayout;
+  readonly runtime: OciRuntime;
+  readonly agentPath: string;
+  readonly timeoutMs: number;
+}
+
+/**
+ * Starts the container and returns once its init runs. The agent's listening socket is made out here, where the capsule cannot reach
+ * it, and inherited by the init as descriptor 3. The runtime's own files are kept in the capsule's run directory, so that removing
+ * this directory is all the cleaning they need.
+ */
+export async function startContainer({ layout, runtime, agentPath, timeoutMs }: StartOptions): Promise<void> {
+  const run = ['run', '--preserve-fds', '1', '--detach', '--bundle', layout.bundleDir, '--pid-file', layout.pidFile];
+  const argv = [runtime.name, '--root', layout.runtimeDir, ...run, layout.capsuleId];
+  await runProgram([agentPath, 'listen', layout.socketPath, '--', ...argv], {
+    detaches: true,
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
+    timeoutMs,
+  });
+}
