@@ -13,6 +13,8 @@ export interface SseEvent {
 export function sseParser(): (text: string) => readonly SseEvent[] {
   let pending = '';
   let isStart = true;
+  /** True when `pending` ends in a CR that may be half of a CRLF. */
+  let isHalfEnded = false;
   let event = '';
   let data: string[] = [];
   let id = '';
@@ -36,9 +38,10 @@ export function sseParser(): (text: string) => readonly SseEvent[] {
     pending += isStart ? text.replace(/^\uFEFF/, '') : text;
     if (text !== '') isStart = false;
     // A long line comes in many pieces: looking through all of it for each piece would take quadratic time.
-    if (!/[\r\n]/.test(text) && !pending.endsWith('\r')) return [];
+    if (!isHalfEnded && !/[\r\n]/.test(text)) return [];
     const { lines, rest } = splitLines(pending);
     pending = rest;
+    isHalfEnded = rest.endsWith('\r');
     const events: SseEvent[] = [];
     for (const line of lines) {
       if (line !== '') takeField(line);
