@@ -13,7 +13,7 @@ export type Caller =
       readonly memberships: ReadonlyMap<string, Role>;
     }
   | { readonly kind: 'host'; readonly hostId: string }
-  /** Code inside a capsule, or the host on its behalf: one run of one build. */
+  /** Code inside a capsule, or the host on its behalf: one run of one build, or any of its runs (`leaseId` null). */
   | { readonly kind: 'run'; readonly leaseId: string | null; readonly buildId: string }
   /** Holder of a log token: reads the logs of one build and nothing else. */
   | { readonly kind: 'log_reader'; readonly buildId: string };

@@ -1,0 +1,119 @@
+import { chunkFrame, doneFrame, heartbeatFrame, historyFrame, type LogChunk } from '@caisson/contracts/ci/log-stream';
+import { decodeOutput } from '@caisson/contracts/ci/log-text';
+import type { Engine } from '../../engine/engine.ts';
+import type { Database } from '../../store/database.ts';
+import { hasJobEnded, type LogRow, readLogPage, readLogTails } from './log-rows.ts';
+import { makeWakeUp } from './wake-up.ts';
+
+export interface LogEventsDeps {
+  readonly db: Database;
+  readonly engine: Pick<Engine, 'onJobChange'>;
+}
+
+export interface LogEventsInput {
+  readonly jobId: string;
+  /** Number of the first output to send; 0 sends everything. */
+  readonly fromSeq: number;
+  /** Ends the stream without `done`, so that the reader comes back. */
+  readonly signal: AbortSignal;
+  /** Silence after which a comment is sent. */
+  readonly heartbeatMs: number;
+  /** How often the tables are looked at when nothing wakes the stream. */
+  readonly recheckMs: number;
+  /** Bytes of output the `history` frame may hold; what is beyond follows as `chunk`. */
+  readonly historyBytes: number;
+}
+
+/** A stream's place: what comes next, and per output stream the bytes of a character that is not complete yet. */
+interface Place {
+  nextSeq: number;
+  lastAtMs: number;
+  readonly rests: Map<LogChunk['stream'], Uint8Array>;
+}
+
+/**
+ * The server-sent events of one job's output: `history`, then a `chunk` each, then `done` as soon as the job is over. Reads the
+ * tables page by page and only as fast as it is consumed; a wake-up merely makes it look sooner.
+ */
+export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): AsyncGenerator<string> {
+  const wakeUp = makeWakeUp((wake) => deps.engine.onJobChange(input.jobId, wake), input.signal);
+  try {
+    const place = await startAt(deps.db, input);
+    let hasEnded = await hasJobEnded(deps.db, input.jobId);
+    yield await readHistory(deps.db, input, place);
+    let sentAtMs = performance.now();
+    while (!input.signal.aborted) {
+      for await (const frame of newFrames(deps.db, input, place)) {
+        yield frame;
+        sentAtMs = performance.now();
+      }
+      if (input.signal.aborted) return;
+      if (hasEnded) {
+        yield* lastFrames(place);
+        return;
+      }
+      const remainingMs = Math.max(0, sentAtMs + input.heartbeatMs - performance.now());
+      await wakeUp.wait(Math.min(input.recheckMs, remainingMs));
+      if (performance.now() - sentAtMs >= input.heartbeatMs) {
+        yield heartbeatFrame;
+        sentAtMs = performance.now();
+      }
+      hasEnded = await hasJobEnded(deps.db, input.jobId);
+    }
+  } finally {
+    wakeUp.close();
+  }
+}
+
+async function startAt(db: Database, { jobId, fromSeq }: LogEventsInput): Promise<Place> {
+  const place: Place = { nextSeq: fromSeq, lastAtMs: 0, rests: new Map() };
+  if (fromSeq > 0) {
+    for (const { stream, tail } of await readLogTails(db, jobId, fromSeq)) {
+      place.rests.set(stream, decodeOutput(new Uint8Array(), tail).rest);
+    }
+  }
+  return place;
+}
+
+async function readHistory(db: Database, input: LogEventsInput, place: Place): Promise<string> {
+  const chunks: LogChunk[] = [];
+  let sizeBytes = 0;
+  while (!input.signal.aborted) {
+    const rows = await readLogPage(db, input.jobId, place.nextSeq);
+    for (const row of rows) {
+      sizeBytes += row.content.length;
+      if (chunks.length > 0 && sizeBytes > input.historyBytes) return historyFrame(chunks);
+      chunks.push(chunkOf(row, place));
+    }
+    if (rows.length === 0) break;
+  }
+  return historyFrame(chunks);
+}
+
+async function* newFrames(db: Database, input: LogEventsInput, place: Place): AsyncGenerator<string> {
+  while (!input.signal.aborted) {
+    const rows = await readLogPage(db, input.jobId, place.nextSeq);
+    for (const row of rows) yield chunkFrame(chunkOf(row, place));
+    if (rows.length === 0) return;
+  }
+}
+
+/** The text of a row; moves the place behind it. */
+function chunkOf({ seq, stream, content: bytes, atMs }: LogRow, place: Place): LogChunk {
+  const { content, rest } = decodeOutput(place.rests.get(stream) ?? new Uint8Array(), bytes);
+  place.rests.set(stream, rest);
+  place.nextSeq = seq + 1;
+  place.lastAtMs = atMs;
+  return { seq, stream, content, atMs };
+}
+
+/** A character the output broke off in is shown under a number that no output has; then the stream is done. */
+function* lastFrames(place: Place): Generator<string> {
+  for (const [stream, rest] of place.rests) {
+    if (rest.length === 0) continue;
+    const content = new TextDecoder().decode(rest);
+    yield chunkFrame({ seq: place.nextSeq, stream, content, atMs: place.lastAtMs });
+    place.nextSeq += 1;
+  }
+  yield doneFrame;
+}

@@ -1,0 +1,3 @@
+import type { Handler } from './operation.ts';
+
+export const ping: Handler<'ping'> = async () => ({ status: 'ok' });

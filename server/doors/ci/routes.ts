@@ -1,0 +1,87 @@
+import { AppError } from '@caisson/contracts/app-error';
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { fastifyOpenapiGlue } from 'fastify-openapi-glue';
+import { callerOf } from './caller.ts';
+import { cleanInput } from './clean-input.ts';
+import type { Contract, ContractOperation } from './contract.ts';
+import { type AnyHandler, handlers } from './handlers.ts';
+import type { CiCaller, CiDeps } from './operation.ts';
+
+export interface CiRoutesOptions {
+  readonly contract: Contract;
+  readonly deps: CiDeps;
+  /** Told about every refused token; throws `rate_limited` when an address has failed too often. */
+  readonly onRefused: (request: FastifyRequest, reply: FastifyReply) => void;
+  /** Told about who a request comes from, for its line in the log. */
+  readonly onCaller: (request: FastifyRequest, caller: CiCaller) => void;
+}
+
+/** Adds a route for every operation of the document; those without a handler answer `not_implemented`. */
+export async function addCiRoutes(app: FastifyInstance, options: CiRoutesOptions): Promise<void> {
+  await app.register(async (scope) => {
+    scope.addHook('preValidation', cleanInput);
+    scope.addHook('onRoute', simplifyBody);
+    addUploadParser(scope);
+    await scope.register(fastifyOpenapiGlue, {
+      specification: options.contract.document,
+      operationResolver: (id: string) => routeOf(options, id) as RouteOptions,
+    });
+  });
+}
+
+function routeOf(options: CiRoutesOptions, id: string): Pick<RouteOptions, 'handler' | 'onRequest'> {
+  const operation = options.contract.operations.get(id);
+  if (!operation) throw new Error(`operation without an entry: ${id}`);
+  const callers = new WeakMap<FastifyRequest, CiCaller>();
+  return {
+    // Before the body is read: a stranger's is not worth parsing.
+    onRequest: async (request, reply) => {
+      const caller = await callerOf(options.deps, operation.security, request.headers.authorization).catch((error) => {
+        options.onRefused(request, reply);
+        throw error;
+      });
+      callers.set(request, caller);
+      options.onCaller(request, caller);
+    },
+    handler: async (request, reply) => {
+      const caller = callers.get(request) ?? { kind: 'anonymous' };
+      return perform({ ...options, operation, caller }, request, reply);
+    },
+  };
+}
+
+async function perform(
+  { deps, operation, caller }: { deps: CiDeps; operation: ContractOperation; caller: CiCaller },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const handler: AnyHandler | undefined = handlers.get(operation.id);
+  if (!handler) throw new AppError('not_implemented', `${operation.id} is not built yet`);
+  const input = { path: request.params, query: request.query, body: request.body };
+  const output = await handler(deps, caller, input as never);
+  if (operation.contentType) void reply.type(operation.contentType);
+  return reply.code(operation.status).send(output);
+}
+
+/** A JSON body is checked also when the request names no content type; bytes are checked by their handler. */
+function simplifyBody(route: RouteOptions): void {
+  const body = route.schema?.body as { content?: Record<string, { schema?: unknown }> } | undefined;
+  if (!route.schema || !body?.content) return;
+  const json = body.content['application/json'];
+  if (json) route.schema.body = json.schema;
+  else delete route.schema.body;
+}
+
+function addUploadParser(scope: FastifyInstance): void {
+  scope.removeContentTypeParser('text/plain');
+  scope.addContentTypeParser(['application/gzip', 'application/octet-stream'], (request, payload, done) => {
+    if (operationIdOf(request) === 'uploadSource') done(null, payload);
+    else done(new AppError('unsupported_media_type', 'this operation takes application/json'));
+  });
+}
+
+/** The operation a request was routed to. */
+export function operationIdOf(request: FastifyRequest): string | null {
+  const { operationId } = (request.routeOptions.schema ?? {}) as { operationId?: unknown };
+  return typeof operationId === 'string' ? operationId : null;
+}

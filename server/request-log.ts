@@ -1,0 +1,50 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import type { CiCaller } from './doors/ci/operation.ts';
+import { operationIdOf } from './doors/ci/routes.ts';
+import type { Metrics } from './metrics.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Name of a route that is no operation of a contract, for logs and metrics. */
+    operation?: string;
+  }
+}
+
+export interface RequestLog {
+  readonly onCaller: (request: FastifyRequest, caller: CiCaller) => void;
+}
+
+/**
+ * Writes one line and one observation per request. The line is made of chosen fields (no headers, no query), so that no token can
+ * get into it.
+ */
+export function addRequestLog(
+  app: FastifyInstance,
+  { logger, metrics }: { logger: Logger; metrics: Metrics },
+): RequestLog {
+  const users = new WeakMap<FastifyRequest, string>();
+  app.addHook('onResponse', async (request, reply) => {
+    const operation = operationIdOf(request) ?? request.routeOptions.config.operation ?? 'unknown';
+    const { method } = request;
+    const status = reply.statusCode;
+    metrics.requestSeconds.observe({ operation, method, status }, reply.elapsedTime / 1000);
+    logger.info(
+      {
+        request_id: request.id,
+        operation,
+        method,
+        path: request.url.split('?', 1)[0],
+        status,
+        duration_ms: Math.round(reply.elapsedTime * 10) / 10,
+        user_id: users.get(request),
+      },
+      'request',
+    );
+  });
+  return {
+    onCaller(request, caller) {
+      if ('userId' in caller) users.set(request, caller.userId);
+    },
+  };
+}
