@@ -51,7 +51,9 @@ export async function openEffects(connectionString: string, logger: Logger): Pro
       const polling = {
         batchSize: 10,
         burstWhenBatchFull: true,
-        pollingIntervalSeconds: 2,
+        pollingIntervalSeconds: 1,
+        // Delayed effects are found by looking, not by a notification.
+        notifyPollingIntervalSeconds: 1,
         perJobResults: true,
       } as const;
       await boss.work<Effect>(queue, polling, (jobs) => Promise.all(jobs.map((job) => settle(job, performer, logger))));

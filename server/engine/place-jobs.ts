@@ -5,7 +5,7 @@ import type { Database } from '../store/database.ts';
 import { leaseMs, takeLease } from './lease.ts';
 import { changeBuild, type TransitionDeps } from './transition.ts';
 
-const lockKey = 7_226_102;
+const lockKey = 7_226_103;
 const jobsPerRound = 200;
 const snapshotGoneAfterMs = 600_000;
 
