@@ -42,8 +42,9 @@ function nanoseconds(ms: number): string {
 export function logChunkOf(value: unknown): LogChunk | null {
   if (typeof value !== 'object' || value === null) return null;
   const { seq, stream_kind: kind, content, ts }: { [name: string]: unknown } = { ...value };
+  // Rounded, since a double may hold a little less than the nanoseconds sent.
   if (typeof seq !== 'number' || typeof content !== 'string' || typeof ts !== 'number') return null;
-  return { seq, stream: streams[typeof kind === 'number' ? kind : -1] ?? 'meta', content, atMs: Math.trunc(ts / 1e6) };
+  return { seq, stream: streams[typeof kind === 'number' ? kind : -1] ?? 'meta', content, atMs: Math.round(ts / 1e6) };
 }
 
 /**

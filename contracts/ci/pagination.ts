@@ -31,7 +31,12 @@ export function decodeCursor(raw: string | undefined): CursorResult {
   const bytes = bytesOfBase64Url(raw);
   const [createdAt, id, ...rest] = bytes ? new TextDecoder().decode(bytes).split('\0') : [];
   if (createdAt === undefined || id === undefined || rest.length > 0) return { ok: false };
-  if (!momentPattern.test(createdAt) || Number.isNaN(Date.parse(createdAt)) || !idPattern.test(id))
-    return { ok: false };
+  if (!isMoment(createdAt) || !idPattern.test(id)) return { ok: false };
   return { ok: true, after: { createdAt, id } };
+}
+
+/** A day its month does not have passes the pattern and the parser, but not the way back. */
+function isMoment(text: string): boolean {
+  const ms = momentPattern.test(text) ? Date.parse(text) : Number.NaN;
+  return !Number.isNaN(ms) && new Date(ms).toISOString().slice(0, 19) === text.slice(0, 19);
 }

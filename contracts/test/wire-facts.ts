@@ -40,11 +40,8 @@ function operationFacts(route: string, operation: Node): readonly string[] {
 
 function contentOf(holder: Node): string {
   const content = Object.entries(nodeOf(holder.content));
-  return (
-    content
-      .map(([type, { schema }]: [string, unknown] & [string, Node]) => `${type} ${describe(nodeOf(schema))}`)
-      .join(', ') || 'nothing'
-  );
+  const types = content.map(([type, media]) => `${type} ${describe(nodeOf(nodeOf(media).schema))}`);
+  return types.join(', ') || 'nothing';
 }
 
 function propertyFacts(prefix: string, schema: Node): readonly string[] {
