@@ -1,10 +1,17 @@
 import { readFileSync } from 'node:fs';
 
-/** The part of a lock file that matters here: what is to be installed where, in which version. */
+/** What a lock file says about one directory below node_modules. */
+interface LockEntry {
+  readonly version?: string;
+  readonly optional?: boolean;
+  readonly devOptional?: boolean;
+  readonly os?: readonly string[];
+  readonly cpu?: readonly string[];
+  readonly libc?: readonly string[];
+}
+
 interface LockFile {
-  readonly packages: Readonly<
-    Record<string, { version?: string; link?: boolean; optional?: boolean; devOptional?: boolean }>
-  >;
+  readonly packages: Readonly<Record<string, LockEntry>>;
 }
 
 function readLock(path: string): LockFile | null {
@@ -15,7 +22,13 @@ function readLock(path: string): LockFile | null {
   }
 }
 
-/** Exits 0 when npm's own record of what it installed holds every package of the lock file in the right version. */
+/** Optional packages are mostly those of other platforms; the ones made for this one are needed. */
+function isNeeded({ optional, devOptional, os, cpu, libc = ['glibc'] }: LockEntry): boolean {
+  if (!optional && !devOptional) return true;
+  return Boolean(os?.includes('linux') && cpu?.includes(process.arch) && libc.includes('glibc'));
+}
+
+/** Exits 0 when npm's own record of what it installed holds every package of the lock file that is needed, in the right version. */
 function main(): void {
   const wanted = readLock('package-lock.json');
   const installed = readLock('node_modules/.package-lock.json');
@@ -23,9 +36,7 @@ function main(): void {
   for (const [path, entry] of Object.entries(wanted.packages)) {
     if (!path.includes('node_modules/')) continue;
     const found = installed.packages[path];
-    // Optional packages are those of other platforms.
-    const missing = found ? found.version !== entry.version : !(entry.optional || entry.devOptional);
-    if (missing) process.exit(1);
+    if (found ? found.version !== entry.version : isNeeded(entry)) process.exit(1);
   }
 }
 
