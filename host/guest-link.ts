@@ -35,6 +35,11 @@ export interface ExecSpec {
   readonly stdin?: boolean;
   /** Wall clock in the capsule after which the whole process group is killed; the exit then says `timedOut`. */
   readonly timeoutMs?: number;
+  /**
+   * Chosen by a caller who writes it down before the start, so that after a crash `attach` tells whether the process was started.
+   * One that is taken is refused with `already_exists`. Default: the lowest number that is free, counted from 1.
+   */
+  readonly processId?: number;
 }
 
 export interface GuestProcess {
@@ -52,6 +57,11 @@ export interface GuestProcess {
   resize(rows: number, cols: number): void;
   /** Signals the whole process group. */
   kill(signal: number): void;
+  /**
+   * The exit is stored by the host: the agent may drop all it knows of the process. One that still runs goes on without its
+   * output being kept. Never required: the agent drops the oldest finished and fully acknowledged process when it needs room.
+   */
+  forget(): void;
 }
 
 export interface GuestOutput {

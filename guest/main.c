@@ -1,0 +1,60 @@
+/* caisson-agent: `listen` opens the capsule's socket on the host, `serve` is the init inside the capsule. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+enum { LISTEN_FD = 3 };
+
+static int fail(const char *what) {
+  fprintf(stderr, "caisson-agent: %s: %s\n", what, strerror(errno));
+  return 1;
+}
+
+static int usage(void) {
+  fputs("usage: caisson-agent listen <socket> -- <program> [argument...]\n"
+        "       caisson-agent serve [port]\n", stderr);
+  return 2;
+}
+
+static int run_listen(const char *path, char **program) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return fail(path);
+  }
+  strcpy(address.sun_path, path);
+  if (unlink(path) < 0 && errno != ENOENT) return fail(path);
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (fd < 0) return fail("socket");
+  mode_t before = umask(0177);
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 16) < 0) return fail(path);
+  umask(before);
+  if (fd != LISTEN_FD && (dup2(fd, LISTEN_FD) < 0 || close(fd) < 0)) return fail("descriptor 3");
+  execvp(program[0], program);
+  return fail(program[0]);
+}
+
+static int run_serve(const char *port) {
+  int listening = 0;
+  socklen_t size = sizeof listening;
+  if (port) return serve_port(port);
+  if (getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening) {
+    fputs("caisson-agent: descriptor 3 is not a listening socket\n", stderr);
+    return 1;
+  }
+  return serve_listener(LISTEN_FD);
+}
+
+int main(int count, char **arguments) {
+  if (count >= 5 && strcmp(arguments[1], "listen") == 0 && strcmp(arguments[3], "--") == 0)
+    return run_listen(arguments[2], arguments + 4);
+  if ((count == 2 || count == 3) && strcmp(arguments[1], "serve") == 0) return run_serve(arguments[2]);
+  return usage();
+}
