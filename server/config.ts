@@ -16,7 +16,17 @@ export interface Config {
   readonly bootstrapToken: string | null;
   /** CAISSON_BOOTSTRAP_EMAIL: address of the first user. */
   readonly bootstrapEmail: string;
+  /** CAISSON_MAX_SOURCE_BYTES: largest source archive. */
+  readonly maxSourceBytes: number;
+  /** CAISSON_CORS_ORIGINS: comma-separated origins whose pages may call the doors; `*` for any. */
+  readonly corsOrigins: readonly string[];
+  /** CAISSON_TRUST_PROXY=1: believe `x-forwarded-*` headers. */
+  readonly trustProxy: boolean;
+  /** CAISSON_DOCS_URL: where the pages of docs/ are published, for `doc_url` in errors. */
+  readonly docsBaseUrl: string | null;
 }
+
+const defaultMaxSourceBytes = 4 * 2 ** 30;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -29,6 +39,10 @@ export function readConfig(env: Environment): Config {
     databaseUrl: env.DATABASE_URL || null,
     bootstrapToken: readBootstrapToken(env.CAISSON_BOOTSTRAP_TOKEN),
     bootstrapEmail: (env.CAISSON_BOOTSTRAP_EMAIL || 'admin@caisson.local').trim().toLowerCase(),
+    maxSourceBytes: readSize('CAISSON_MAX_SOURCE_BYTES', env.CAISSON_MAX_SOURCE_BYTES, defaultMaxSourceBytes),
+    corsOrigins: (env.CAISSON_CORS_ORIGINS ?? '').split(',').filter((origin) => origin !== ''),
+    trustProxy: env.CAISSON_TRUST_PROXY === '1',
+    docsBaseUrl: env.CAISSON_DOCS_URL || null,
   };
 }
 
@@ -43,6 +57,14 @@ function readPort(text: string | undefined): number {
     throw new AppError('invalid_config', `CAISSON_PORT is ${text}; it must be a number from 0 to 65535`);
   }
   return port;
+}
+
+function readSize(name: string, text: string | undefined, otherwise: number): number {
+  const size = Number(text || otherwise);
+  if (!Number.isSafeInteger(size) || size <= 0) {
+    throw new AppError('invalid_config', `${name} is ${text}; it must be a positive number of bytes`);
+  }
+  return size;
 }
 
 function readBootstrapToken(text: string | undefined): string | null {

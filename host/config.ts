@@ -1,0 +1,55 @@
+import { AppError } from '@caisson/contracts/app-error';
+
+/** Settings of a host, from the environment. `docs/configuration.md` describes each variable. */
+export interface HostConfig {
+  /** CAISSON_IMAGE_ALIASES: comma-separated `name=image`, e.g. `ubuntu:24.04=minimal`; added to the built-in ones. */
+  readonly imageAliases: Readonly<Record<string, string>>;
+  /** CAISSON_EGRESS_ALLOW: comma-separated `CIDR` or `CIDR:port` that capsules may reach although it is private. */
+  readonly egressAllow: readonly string[];
+  /** CAISSON_RESOLVERS: comma-separated name servers for capsules instead of the host's own. */
+  readonly resolvers: readonly string[] | null;
+  /** CAISSON_DISK_BUDGET_GIB: what images, sources and sealed disks may take together. */
+  readonly diskBudgetBytes: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Stand-ins for images that need a registry; a build's log says when one was used. */
+const builtInAliases = { 'ubuntu:24.04': 'minimal', 'ubuntu:22.04': 'minimal', ubuntu: 'minimal' };
+const defaultDiskBudgetGib = 40;
+
+/** Reads and checks the environment; throws `invalid_config` naming the variable. */
+export function readHostConfig(env: Environment): HostConfig {
+  return {
+    imageAliases: { ...builtInAliases, ...readAliases(env.CAISSON_IMAGE_ALIASES) },
+    egressAllow: list(env.CAISSON_EGRESS_ALLOW),
+    resolvers: env.CAISSON_RESOLVERS ? list(env.CAISSON_RESOLVERS) : null,
+    diskBudgetBytes: readGib(env.CAISSON_DISK_BUDGET_GIB) * 2 ** 30,
+  };
+}
+
+function list(text: string | undefined): readonly string[] {
+  return (text ?? '')
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+}
+
+function readAliases(text: string | undefined): Record<string, string> {
+  return Object.fromEntries(
+    list(text).map((pair) => {
+      const [name, image, ...rest] = pair.split('=');
+      if (!name || !image || rest.length > 0) {
+        throw new AppError('invalid_config', `CAISSON_IMAGE_ALIASES holds "${pair}"; each alias is name=image`);
+      }
+      return [name, image];
+    }),
+  );
+}
+
+function readGib(text: string | undefined): number {
+  const gib = Number(text || defaultDiskBudgetGib);
+  if (!(gib > 0))
+    throw new AppError('invalid_config', `CAISSON_DISK_BUDGET_GIB is ${text}; it must be a positive number`);
+  return gib;
+}

@@ -1,0 +1,126 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { HostApi } from '@caisson/contracts/host-api';
+import type { Logger } from 'pino';
+import { createApp } from './app.ts';
+import type { Config } from './config.ts';
+import type { RunDefaults } from './engine/assignment.ts';
+import { openEffects } from './engine/effects.ts';
+import { makeEngine } from './engine/make-engine.ts';
+import { openNotifications } from './engine/notifications.ts';
+import { bootstrap } from './identity/bootstrap.ts';
+import { readInstallationSecrets } from './identity/installation-secrets.ts';
+import { makeMetrics } from './metrics.ts';
+import { checkDatabase } from './postgres-check.ts';
+import { startPostgres } from './postgres-supervisor.ts';
+import { openDirectoryBlobs } from './store/blobs.ts';
+import { openDatabase } from './store/database.ts';
+import { migrate } from './store/migrate.ts';
+
+export interface ControlPlane {
+  /** Where the doors listen, e.g. `http://127.0.0.1:4710`. */
+  readonly url: string;
+  /** A personal token of the first user, made at the first start of an installation and never shown again. */
+  readonly freshToken: string | null;
+  attachHost(host: HostApi): { detach(): Promise<void> };
+  /** No new job is given to a host from here on, and `/healthz` says so. */
+  drain(): Promise<void>;
+  /** Resolves when no job runs any more, or with false when `signal` aborts first. */
+  idle(signal: AbortSignal): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface ControlPlaneOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  /** Short lines for whoever watches the start. */
+  readonly progress: (line: string) => void;
+}
+
+const runDefaults: RunDefaults = {
+  shape: { cpus: 2, memoryBytes: 4 * 2 ** 30, diskBytes: 20 * 2 ** 30, pids: 4_096 },
+  image: 'minimal',
+  jobTimeoutMs: 3_600_000,
+  renderTimeoutMs: 120_000,
+  graceMs: 10_000,
+  maxOutputBytes: 64 * 2 ** 20,
+};
+const idleCheckMs = 250;
+
+/** Starts a control plane: its database, the engine, the doors. What was opened is closed again when a later part fails. */
+export async function startControlPlane({ config, logger, progress }: ControlPlaneOptions): Promise<ControlPlane> {
+  await mkdir(config.dataDir, { recursive: true });
+  const opened = new AsyncDisposableStack();
+  try {
+    const connectionString = await openPostgres(opened, { config, logger, progress });
+    await migrate(connectionString);
+    const database = openDatabase(connectionString);
+    opened.defer(() => database.close());
+    const { db } = database;
+    const notifications = await openNotifications(connectionString, logger);
+    opened.defer(() => notifications.close());
+    const { freshToken } = await bootstrap(db, { email: config.bootstrapEmail, token: config.bootstrapToken });
+    const blobs = await openDirectoryBlobs(join(config.dataDir, 'blobs'));
+    const effects = await openEffects(connectionString, logger);
+    const engine = await makeEngine({
+      db,
+      connectionString,
+      notifications,
+      effects,
+      blobs,
+      defaults: runDefaults,
+      logger,
+    });
+    opened.defer(() => engine.stop());
+    let isDraining = false;
+    const app = await createApp({
+      db,
+      engine,
+      blobs,
+      secrets: await readInstallationSecrets(db),
+      maxSourceBytes: config.maxSourceBytes,
+      nowMs: () => Date.now(),
+      logger,
+      metrics: makeMetrics(db),
+      isDraining: () => isDraining,
+      settings: config,
+    });
+    opened.defer(() => app.close());
+    const url = await app.listen({ port: config.port, host: config.address });
+    return {
+      url,
+      freshToken,
+      attachHost: (host) => engine.attachHost(host),
+      async drain() {
+        isDraining = true;
+        await engine.stopPlacing();
+      },
+      async idle(signal) {
+        while (!signal.aborted) {
+          const held = await db.selectFrom('leases').select('id').where('status', '=', 'held').limit(1).execute();
+          if (held.length === 0) return true;
+          await new Promise((resolve) => setTimeout(resolve, idleCheckMs));
+        }
+        return false;
+      },
+      close: () => opened.disposeAsync(),
+    };
+  } catch (error) {
+    await opened.disposeAsync();
+    throw error;
+  }
+}
+
+async function openPostgres(
+  opened: AsyncDisposableStack,
+  { config, logger, progress }: ControlPlaneOptions,
+): Promise<string> {
+  if (config.databaseUrl !== null) {
+    await checkDatabase(config.databaseUrl);
+    return config.databaseUrl;
+  }
+  progress('starting the embedded PostgreSQL');
+  const postgres = await startPostgres({ dataDir: join(config.dataDir, 'postgres'), log: logger });
+  opened.defer(() => postgres.stop());
+  return postgres.connectionString;
+}
