@@ -54,7 +54,7 @@ async function runRenderer(words: readonly string[], options: LocalRender): Prom
     timedOut = true;
     child.kill('SIGKILL');
   }, timeoutMs);
-  const [, output, errors, answerStream] = child.stdio as [null, Readable, Readable, Readable];
+  const [output, errors, answerStream] = child.stdio.slice(1) as Readable[];
   forward([output, errors], options.log);
   const ended = new Promise<string>((resolved, rejected) => {
     child.once('error', rejected);
@@ -81,25 +81,25 @@ function refuse(message: string): CliError {
   return new CliError(message, { exitCode: exitCodes.invalidPipeline, code: 'pipeline_invalid' });
 }
 
-function readAnswer(stream: Readable, stop: () => void): Promise<string> {
+function readAnswer(stream: Readable | undefined, stop: () => void): Promise<string> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   return new Promise((resolved) => {
     const finish = () => resolved(Buffer.concat(chunks).toString('utf8'));
-    stream.on('data', (chunk: Buffer) => {
+    stream?.on('data', (chunk: Buffer) => {
       sizeBytes += chunk.length;
       if (sizeBytes > maxAnswerBytes) return stop();
       chunks.push(chunk);
     });
-    stream.once('close', finish);
-    stream.once('end', finish);
+    stream?.once('close', finish);
+    stream?.once('end', finish);
   });
 }
 
-function forward(streams: readonly Readable[], log: NodeJS.WritableStream | undefined): void {
+function forward(streams: readonly (Readable | undefined)[], log: NodeJS.WritableStream | undefined): void {
   let sizeBytes = 0;
   for (const stream of streams) {
-    stream.on('data', (chunk: Buffer) => {
+    stream?.on('data', (chunk: Buffer) => {
       if (sizeBytes < maxLogBytes) log?.write(chunk);
       if (sizeBytes < maxLogBytes && sizeBytes + chunk.length >= maxLogBytes)
         log?.write('\n[the rest of the output is not shown]\n');

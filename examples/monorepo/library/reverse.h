@@ -1,0 +1,2 @@
+/* Reverses `text` in place. */
+void reverse(char *text);
