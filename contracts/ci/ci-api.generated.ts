@@ -1097,6 +1097,10 @@ export interface components {
                 doc_url: string;
                 /** @description Same as the `x-request-id` header. */
                 request_id: string;
+                /** @description With `build_plan_rejected`: the `error_code` of the build. */
+                build_error_code?: string;
+                /** @description With `build_plan_rejected`: the build that was left failed. */
+                build_number?: number;
             };
         };
         /** @description What came back from the consent page of Google. */

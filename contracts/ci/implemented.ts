@@ -8,6 +8,7 @@ export const implementedOperations = [
   'ping',
   'logout',
   'getCurrentUser',
+  'updateCurrentUser',
   'listApiTokens',
   'createApiToken',
   'revokeApiToken',
