@@ -31,7 +31,7 @@ export interface ContainerContext {
 }
 
 const startTimeoutMs = 30_000;
-const answerTimeoutMs = 10_000;
+const greetingTimeoutMs = 10_000;
 
 /** Creates and starts a capsule; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
 export async function startCapsule(context: ContainerContext, spec: MachineSpec): Promise<Machine> {
@@ -91,7 +91,7 @@ async function removeFailed(context: ContainerContext, { layout, cgroup, slot }:
 async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: CapsuleParts): Promise<Machine> {
   const init = await findInit(layout, await cgroup.processes());
   if (init === null) throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`);
-  const guest = await connectInTime(layout, init);
+  const guest = await connect(layout, init);
   const { pool } = context.network;
   const machine = makeContainerMachine({
     layout,
@@ -107,20 +107,12 @@ async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: Ca
   return machine;
 }
 
-async function connectInTime(layout: CapsuleLayout, init: ProcessRef): Promise<GuestLink> {
-  const isLate = new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} does not answer`);
-  const { promise: timeout, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(isLate), answerTimeoutMs);
-  const connecting = connectGuest(layout.socketPath);
+async function connect(layout: CapsuleLayout, init: ProcessRef): Promise<GuestLink> {
   try {
-    return await Promise.race([connecting, timeout]);
+    return await connectGuest(layout.socketPath, { greetingTimeoutMs });
   } catch (error) {
-    // One that comes after all must not stay open.
-    connecting.then((guest) => guest.close()).catch(() => {});
-    if (await isAlive(init)) throw error;
-    throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`, { cause: error });
-  } finally {
-    clearTimeout(timer);
+    const fate = (await isAlive(init)) ? 'does not answer' : 'ended at once';
+    throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ${fate}`, { cause: error });
   }
 }
 

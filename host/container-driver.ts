@@ -74,6 +74,7 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
 
 function openDriver(context: ContainerContext): ContainerDriver {
   const { installation, network, live } = context;
+  let isClosed = false;
   return {
     capabilities: { driver: 'container', runtime: context.runtime.label, memorySnapshots: false },
     networkProblem: network.problem,
@@ -86,6 +87,8 @@ function openDriver(context: ContainerContext): ContainerDriver {
       await (machine ? machine.destroy() : destroyRemains(context, capsuleId));
     },
     async close() {
+      if (isClosed) return;
+      isClosed = true;
       const isLast = (await listCapsules(context)).length === 0;
       await network.close(isLast);
       if (!isLast) return;

@@ -19,7 +19,7 @@ export function parseAllowedTarget(text: string): AllowedTarget {
   return { network: parseIpv4Network(network), port: Number(port) };
 }
 
-/** Everything that is not the public internet: this network, private, carrier-grade NAT, loopback, link-local, test, multicast. */
+/** Everything that is not the public internet: this network, private, carrier-grade NAT, loopback, link-local, multicast. */
 export const refusedNetworks = [
   '0.0.0.0/8',
   '10.0.0.0/8',
@@ -28,12 +28,8 @@ export const refusedNetworks = [
   '169.254.0.0/16',
   '172.16.0.0/12',
   '192.0.0.0/24',
-  '192.0.2.0/24',
-  '192.88.99.0/24',
   '192.168.0.0/16',
   '198.18.0.0/15',
-  '198.51.100.0/24',
-  '203.0.113.0/24',
   '224.0.0.0/3',
 ] as const;
 

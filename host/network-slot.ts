@@ -29,7 +29,7 @@ export function slotOf(installationId: string, block: Ipv4Network, number: numbe
   };
 }
 
-function namespacePrefix(installationId: string): string {
+export function namespacePrefix(installationId: string): string {
   return `caisson-${installationId}-`;
 }
 
