@@ -233,17 +233,15 @@ function signaled(signal: number): JobError {
 
 const hostLost: JobError = {
   code: 'sandbox_lost',
-  message:
-    'The host running this job stopped answering, as often as a job is tried. Start the build again once its hosts are well.',
+  message: 'The host of this job stopped answering, and no attempt is left. Run the build again once its hosts are well.',
 };
 const hostGaveUp: JobError = {
   code: 'sandbox_lost',
-  message:
-    'The host ended the run by itself, as often as a job is tried. Start the build again once its hosts are well.',
+  message: 'The host of this job gave it up, and no attempt is left. Run the build again once its hosts are well.',
 };
 const startTimeout: JobError = {
   code: 'provision_failed',
-  message: 'The capsule was not ready in time, as often as a job is tried. See the log of the host.',
+  message: 'The capsule was not ready in time, and no attempt is left. See the log of its host.',
 };
 const stepTimeout: JobError = {
   code: 'step_timeout',
