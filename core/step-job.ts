@@ -233,7 +233,8 @@ function signaled(signal: number): JobError {
 
 const hostLost: JobError = {
   code: 'sandbox_lost',
-  message: 'The host of this job stopped answering, and no attempt is left. Run the build again once its hosts are well.',
+  message:
+    'The host of this job stopped answering, and no attempt is left. Run the build again once its hosts are well.',
 };
 const hostGaveUp: JobError = {
   code: 'sandbox_lost',
