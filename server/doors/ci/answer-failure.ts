@@ -14,7 +14,8 @@ export function answerFailure(
   // Written out here: the schema of the answer would drop further keys.
   const text = JSON.stringify({ error: { ...body.error, ...details } });
   if (hasUnreadBody(request)) void reply.header('connection', 'close');
-  return reply.code(status).type('application/json; charset=utf-8').send(text);
+  // Also where a request failed before any hook ran.
+  return reply.code(status).header('x-request-id', request.id).type('application/json; charset=utf-8').send(text);
 }
 
 /** Reading the rest of a refused upload just to keep the connection would let anybody keep the server busy. */

@@ -1,0 +1,183 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import type { HostApi } from '@caisson/contracts/host-api';
+import { pino } from 'pino';
+import { type AppSettings, createApp } from '../app.ts';
+import { openEffects } from '../engine/effects.ts';
+import { makeEngine } from '../engine/make-engine.ts';
+import { openNotifications } from '../engine/notifications.ts';
+import { bootstrap } from '../identity/bootstrap.ts';
+import { type InstallationSecrets, readInstallationSecrets } from '../identity/installation-secrets.ts';
+import { issuePersonalToken } from '../identity/issue-token.ts';
+import { makeMetrics } from '../metrics.ts';
+import { type Blobs, openDirectoryBlobs } from '../store/blobs.ts';
+import { type Database, openDatabase } from '../store/database.ts';
+import { freshDatabase } from './database.ts';
+import { testDefaults } from './engine-rig.ts';
+
+export interface CallOptions {
+  /** Null sends no `authorization`. */
+  readonly token?: string | null;
+  /** Sent as JSON. */
+  readonly json?: unknown;
+  readonly body?: BodyInit;
+  readonly headers?: Record<string, string>;
+}
+
+export interface Called {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
+  readonly json: any;
+}
+
+/** A listening control plane on a database of its own, with the real engine and the first user. */
+export interface CiRig {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  readonly secrets: InstallationSecrets;
+  readonly connectionString: string;
+  readonly url: string;
+  /** Of the first user, owner of `local`. */
+  readonly token: string;
+  readonly organizationId: string;
+  /** What was logged, one object per line. */
+  readonly logged: Record<string, unknown>[];
+  isDraining: boolean;
+  /** What the process takes for the present, in ms; null is the real time. */
+  nowMs: number | null;
+  call(method: string, path: string, options?: CallOptions): Promise<Called>;
+  /** A user who is a member of nothing. */
+  stranger(): Promise<{ userId: string; token: string }>;
+  /** A pipeline `ci` in `local`. */
+  pipeline(name?: string): Promise<string>;
+  /** A build of it with these IR steps; returns its number and id. */
+  build(pipeline: string, ir: string): Promise<{ number: number; id: string }>;
+  closeApp(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface CiRigOptions {
+  readonly settings?: Partial<AppSettings>;
+  readonly maxSourceBytes?: number;
+  readonly hosts?: readonly HostApi[];
+}
+
+export async function ciRig({ settings, maxSourceBytes, hosts = [] }: CiRigOptions = {}): Promise<CiRig> {
+  const { connectionString, drop } = await freshDatabase();
+  const directory = await mkdtemp(join(tmpdir(), 'caisson-ci-'));
+  const logged: Record<string, unknown>[] = [];
+  const logger = pino({ level: 'info' }, collect(logged));
+  const { db, close } = openDatabase(connectionString);
+  const { organizationId, freshToken } = await bootstrap(db, { email: 'first@example.test', token: null });
+  const notifications = await openNotifications(connectionString, logger);
+  const effects = await openEffects(connectionString, logger);
+  const blobs = await openDirectoryBlobs(directory);
+  const engine = await makeEngine({
+    db,
+    connectionString,
+    notifications,
+    effects,
+    blobs,
+    defaults: testDefaults,
+    logger,
+  });
+  for (const host of hosts) engine.attachHost(host);
+  const secrets = await readInstallationSecrets(db);
+  const app = await createApp({
+    db,
+    engine,
+    blobs,
+    secrets,
+    logger,
+    metrics: makeMetrics(db),
+    maxSourceBytes: maxSourceBytes ?? 2 ** 32,
+    nowMs: () => rig.nowMs ?? Date.now(),
+    isDraining: () => rig.isDraining,
+    settings: { corsOrigins: [], trustProxy: false, docsBaseUrl: null, ...settings },
+  });
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+  const token = freshToken ?? '';
+
+  const rig: CiRig = {
+    db,
+    blobs,
+    secrets,
+    connectionString,
+    url,
+    token,
+    organizationId,
+    logged,
+    isDraining: false,
+    nowMs: null,
+    async call(method, path, options = {}) {
+      const bearer = options.token === undefined ? token : options.token;
+      const response = await fetch(url + path, {
+        method,
+        headers: {
+          ...(bearer === null ? {} : { authorization: `Bearer ${bearer}` }),
+          ...(options.json === undefined ? {} : { 'content-type': 'application/json' }),
+          ...options.headers,
+        },
+        ...(options.json === undefined ? {} : { body: JSON.stringify(options.json) }),
+        ...(options.body === undefined ? {} : { body: options.body, duplex: 'half' }),
+      } as RequestInit);
+      const text = await response.text();
+      const isJson = response.headers.get('content-type')?.startsWith('application/json');
+      const json = isJson && text !== '' ? JSON.parse(text) : null;
+      return { status: response.status, headers: response.headers, text, json };
+    },
+    async stranger() {
+      const userId = randomUUID();
+      await db
+        .insertInto('users')
+        .values({ id: userId, email: `${userId}@example.test`, name: null })
+        .execute();
+      const issued = await issuePersonalToken(db, { userId, description: null, expiresAt: null });
+      return { userId, token: issued.token };
+    },
+    async pipeline(name = 'ci') {
+      const json = { name, repository: `https://example.test/acme/${name}.git`, default_branch: 'main' };
+      const made = await rig.call('POST', '/api/v0/organizations/local/pipelines', { json });
+      return made.json.slug;
+    },
+    async build(pipeline, ir) {
+      const json = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: ir };
+      const made = await rig.call('POST', `/api/v0/organizations/local/pipelines/${pipeline}/builds`, { json });
+      const { number } = made.json;
+      const row = await db
+        .selectFrom('builds')
+        .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
+        .select('builds.id')
+        .where('builds.number', '=', number)
+        .where('pipelines.slug', '=', pipeline)
+        .executeTakeFirstOrThrow();
+      return { number, id: row.id };
+    },
+    closeApp: () => app.close(),
+    async close() {
+      await app.close();
+      await engine.stop();
+      await notifications.close();
+      await close();
+      await drop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  return rig;
+}
+
+function collect(lines: Record<string, unknown>[]): Writable {
+  return new Writable({
+    write(line: Buffer, _encoding, done) {
+      lines.push(JSON.parse(line.toString()));
+      done();
+    },
+  });
+}
