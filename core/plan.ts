@@ -17,7 +17,10 @@ export interface PlannedStep {
   readonly timeoutMs: number | null;
   /** Key of the step whose disk this one starts from. */
   readonly buildsIn: string | null;
-  /** Keys of every prerequisite, both edge kinds, without repeats, in plan order. */
+  /**
+   * Keys of every prerequisite, both edge kinds, without repeats, in plan order. Where waits would make more edges than the limit, a
+   * step lists of those behind earlier waits only the ones since the last: the rest is held back by these, so nothing starts sooner.
+   */
   readonly dependsOn: readonly string[];
   readonly cacheKey: string | null;
   readonly runner: string | null;

@@ -28,6 +28,9 @@ function sendJob(world: World, index: number, event: JobEvent): boolean {
   const step = stepJob(before, event, world.nowMs);
   if (!step.ok) return false;
   expect(isFinishedJobState(before.status), `a finished job took ${event.kind}`).toBe(false);
+  if ('leaseId' in event && event.kind !== 'assigned') expect(before).toMatchObject({ leaseId: event.leaseId });
+  if (before.status === 'canceling') expect(step.state.status).toBe('canceled');
+  if (before.status === 'timing_out') expect(step.state.status).toBe('timed_out');
   expect(step.state.attempt).toBeLessThanOrEqual(step.state.maxAttempts);
   if ('finishedAtMs' in step.state && step.state.startedAtMs !== null) {
     expect(step.state.finishedAtMs).toBeGreaterThanOrEqual(step.state.startedAtMs);
