@@ -101,15 +101,20 @@ async function feed(input: TarInput, archive: ReturnType<typeof extract>): Promi
   }
 }
 
-function drained(archive: ReturnType<typeof extract>): Promise<void> {
+interface Drainable {
+  on(event: 'drain' | 'close', listener: () => void): unknown;
+  off(event: 'drain' | 'close', listener: () => void): unknown;
+}
+
+function drained(stream: Drainable): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
-      archive.off('drain', done);
-      archive.off('close', done);
+      stream.off('drain', done);
+      stream.off('close', done);
       resolve();
     };
-    archive.on('drain', done);
-    archive.on('close', done);
+    stream.on('drain', done);
+    stream.on('close', done);
   });
 }
 
@@ -131,7 +136,7 @@ async function* gunzipped(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
   const feeding = (async () => {
     for await (const chunk of bytes) {
       if (gunzip.destroyed) return;
-      if (!gunzip.write(chunk)) await new Promise((resolve) => gunzip.once('drain', resolve).once('close', resolve));
+      if (!gunzip.write(chunk)) await drained(gunzip);
     }
     gunzip.end();
   })().catch((error) => gunzip.destroy(error));

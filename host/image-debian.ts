@@ -1,0 +1,131 @@
+import { createHash } from 'node:crypto';
+import { lstat, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { debianSourceLines } from './image-apt-sources.ts';
+import { shiftOwners } from './image-owners.ts';
+import { aptProgress } from './image-progress.ts';
+import { ProgramError, runProgram } from './run-program.ts';
+
+/** A Debian root filesystem that is built here from packages. */
+export interface DebianRecipe {
+  readonly name: string;
+  readonly suite: string;
+  readonly packages: readonly string[];
+}
+
+const essentials = ['bash', 'git', 'curl', 'ca-certificates', 'python3', 'make', 'gcc', 'libc6-dev'];
+const recipes: readonly DebianRecipe[] = [
+  { name: 'minimal', suite: 'bookworm', packages: essentials },
+  { name: 'debian:12', suite: 'bookworm', packages: [] },
+  { name: 'debian:bookworm', suite: 'bookworm', packages: [] },
+  { name: 'debian:13', suite: 'trixie', packages: [] },
+  { name: 'debian:trixie', suite: 'trixie', packages: [] },
+];
+
+/** The recipe of an image that is built and not pulled; undefined for all other names. */
+export function debianRecipe(name: string): DebianRecipe | undefined {
+  return recipes.find((recipe) => recipe.name === name);
+}
+
+/** Identifies how an image is built: a name built in another way is built anew. */
+export function recipeKey(recipe: DebianRecipe): string {
+  return sha256(JSON.stringify([recipe.suite, recipe.packages, dpkgOptions]));
+}
+
+/** Documentation is no use in a machine nobody sits at, and syncing after every file is none for a tree that is renamed into place. */
+const dpkgOptions = [
+  'force-unsafe-io',
+  'path-exclude=/usr/share/doc/*',
+  'path-include=/usr/share/doc/*/copyright',
+  'path-exclude=/usr/share/man/*',
+  'path-exclude=/usr/share/info/*',
+  'path-exclude=/usr/share/lintian/*',
+  'path-exclude=/usr/share/locale/*',
+];
+const buildTimeoutMs = 20 * 60_000;
+
+export interface DebianBuild {
+  readonly recipe: DebianRecipe;
+  readonly aptDir: string;
+  readonly progress: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Builds a recipe into the empty directory `rootDir`, owned by capsule ids, and returns the digest of what is in it: the same
+ * for the same packages in the same versions. Throws `image_unavailable`.
+ */
+export async function buildDebian(build: DebianBuild, rootDir: string): Promise<string> {
+  const { recipe } = build;
+  const lines = await debianSourceLines(build.aptDir, recipe.suite);
+  const progress = aptProgress({
+    title: `building image ${recipe.name}`,
+    totalRounds: recipe.packages.length === 0 ? 1 : 2,
+    progress: build.progress,
+  });
+  try {
+    await runProgram(mmdebstrapArgv(recipe, rootDir, lines), {
+      timeoutMs: buildTimeoutMs,
+      signal: build.signal,
+      onLine: progress.onLine,
+    });
+  } catch (error) {
+    throw buildError(recipe, error);
+  } finally {
+    progress.stop();
+  }
+  await tidy(rootDir);
+  await shiftOwners(rootDir);
+  return `sha256:${sha256(recipeKey(recipe) + (await packageVersions(rootDir)))}`;
+}
+
+/** In a PID namespace of its own, so that no child of mmdebstrap outlives it when it is stopped or this process is killed. */
+function mmdebstrapArgv(recipe: DebianRecipe, rootDir: string, sourceLines: readonly string[]): readonly string[] {
+  const include = recipe.packages.length === 0 ? [] : [`--include=${recipe.packages.join(',')}`];
+  return [
+    ...['unshare', '--pid', '--fork', '--kill-child', '--'],
+    ...['mmdebstrap', '--mode=root', '--variant=minbase', '--format=directory', '--verbose', '--skip=check/qemu'],
+    ...dpkgOptions.map((option) => `--dpkgopt=${option}`),
+    ...include,
+    recipe.suite,
+    rootDir,
+    ...sourceLines,
+  ];
+}
+
+/** Leaves out what belongs to the machine that built it or that every capsule gets from its own runtime. */
+async function tidy(rootDir: string): Promise<void> {
+  for (const name of ['dev', 'proc', 'sys', 'run', 'tmp']) await emptyDirectory(join(rootDir, name));
+  await rm(join(rootDir, 'etc/hostname'), { force: true });
+  await rm(join(rootDir, 'etc/resolv.conf'), { force: true });
+  await writeFile(join(rootDir, 'etc/resolv.conf'), '', { mode: 0o644 });
+}
+
+/** Empties a directory of an image; a symlink in its place is left alone, it could lead anywhere. */
+export async function emptyDirectory(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found?.isDirectory()) await runProgram(['find', '-P', path, '-xdev', '-mindepth', '1', '-delete']);
+}
+
+async function packageVersions(rootDir: string): Promise<string> {
+  const status = await readFile(join(rootDir, 'var/lib/dpkg/status'), 'utf8');
+  return (status.match(/^(Package|Version|Architecture): .*$/gm) ?? []).join('\n');
+}
+
+function buildError(recipe: DebianRecipe, error: unknown): unknown {
+  if (!(error instanceof ProgramError)) return error;
+  const said = `${error.stdout}\n${error.stderr}`
+    .split('\n')
+    .filter((line) => /^(E|W|Err): ?|^mmdebstrap: /.test(line));
+  const detail = said.length === 0 ? error.message : said.slice(-3).join('; ');
+  const advice =
+    'It is made of Debian packages from the archives in this machine’s apt sources; see whether "apt-get update" works here.';
+  return new AppError('image_unavailable', `image ${recipe.name} could not be built: ${detail}. ${advice}`, {
+    cause: error,
+  });
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
