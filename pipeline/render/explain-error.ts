@@ -1,32 +1,43 @@
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 
 const maxCharacters = 4000;
 /** These tools may stand inside the repository they render: their own. */
 const toolsFolder = fileURLToPath(new URL('..', import.meta.url));
 
+/** Where to look for the place of an error. */
+export interface Surroundings {
+  /** Null when no repository was opened. */
+  readonly workspace: string | null;
+  /** The pipeline file that was being read, where the error itself does not tell. */
+  readonly file: string | null;
+}
+
 /**
  * What went wrong as its author wants to read it: `file:line:column: message`, the place being the innermost one inside the
- * repository (null: none was opened), with the source line where the parser gives one and the causes behind it.
+ * repository, with the source line where the parser gives one and the causes behind it.
  */
-export function explainError(error: unknown, workspace: string | null): string {
+export function explainError(error: unknown, { workspace, file }: Surroundings): string {
   const lines: string[] = [];
   for (let at: unknown = error, depth = 0; at !== undefined && depth < 4; depth += 1) {
-    lines.push(depth === 0 ? explainOne(at, workspace) : `caused by: ${explainOne(at, workspace)}`);
+    lines.push(depth === 0 ? explainOne(at, workspace, file) : `caused by: ${explainOne(at, workspace, null)}`);
     at = at instanceof Error && !isLoaderError(at.cause) ? at.cause : undefined;
   }
   const text = lines.join('\n');
   return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}...` : text;
 }
 
-function explainOne(error: unknown, workspace: string | null): string {
-  if (!(error instanceof Error)) return `the pipeline file threw ${typeof error}: ${String(error)}`;
+function explainOne(error: unknown, workspace: string | null, file: string | null): string {
+  const start = file === null ? '' : `${file}: `;
+  if (!(error instanceof Error)) return `${start}threw ${typeof error === 'string' ? error : inspect(error)}`;
   const message = `${withName(error)}${hintFor(error)}`.replaceAll(workspace === null ? '' : `${workspace}/`, '');
-  const head = /^(\S.*?):(\d+)\n([\s\S]*?\^+\s*?\n)/.exec(error.stack ?? '');
-  const [, path = '', line, source] = head ?? [];
+  const [, path = '', line, source = ''] =
+    /^(\/.*|file:.*):(\d+)\n([\s\S]*?)\n\w*Error\b/.exec(error.stack ?? '') ?? [];
   const parsed = insideWorkspace(path, workspace);
-  if (parsed !== undefined) return `${parsed}:${line}: ${message}\n${source?.trimEnd()}`;
+  if (parsed !== undefined) return `${parsed}:${line}: ${message}\n${source.trimEnd()}`;
   const place = firstFrame(error.stack ?? '', workspace);
-  return place === undefined ? message : `${place}: ${message}`;
+  if (place !== undefined) return `${place}: ${message}`;
+  return message.includes(file ?? '') ? message : `${start}${message}`;
 }
 
 function firstFrame(stack: string, workspace: string | null): string | undefined {

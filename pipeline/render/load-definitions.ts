@@ -10,10 +10,12 @@ import { slug } from '../step-key.ts';
 export async function loadDefinitions(
   workspace: string,
   files: readonly string[],
+  reading: (file: string) => void,
 ): Promise<readonly PipelineDefinition[]> {
   const owners = new Map<string, string>();
   const definitions: PipelineDefinition[] = [];
   for (const file of files) {
+    reading(file);
     for (const definition of await loadFile(workspace, file)) {
       const other = owners.get(definition.slug);
       if (other !== undefined)

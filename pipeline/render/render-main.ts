@@ -10,11 +10,12 @@ const usage =
   'usage: render-main.ts <workspace> [slug] [--list] [--now <epoch seconds>] [--org <slug>] [--fd <number>]';
 let answered = false;
 let failureDescriptor = 2;
+let file: string | null = null;
 
 process.on('exit', () => {
   if (answered) return;
   process.exitCode = 1;
-  explain('the pipeline file ended the process, or awaits something that never comes, before it exported a pipeline.');
+  explain(`${file}: ended the process, or awaits something that never comes, before it exported a pipeline.`);
 });
 process.on('uncaughtException', (error) => fail(error, workspace));
 
@@ -35,6 +36,9 @@ async function answer(): Promise<void> {
       nowSeconds: readNow(values.now),
       env: readEnvironment(),
       warn: (message) => process.stderr.write(`warning: ${message}\n`),
+      reading: (next) => {
+        file = next;
+      },
     };
     const result = values.list === true ? await renderEnvelope(request) : await renderPipeline(request, positionals[1]);
     writeAll(answerDescriptor, `${JSON.stringify(result)}\n`);
@@ -79,7 +83,7 @@ function readEnvironment(): Readonly<Record<string, string>> {
 }
 
 function fail(error: unknown, root: string | null): never {
-  explain(explainError(error, root));
+  explain(explainError(error, { workspace: root, file }));
   process.exit(1);
 }
 

@@ -15,6 +15,8 @@ export interface RenderRequest {
   readonly nowSeconds: number;
   readonly env: Readonly<Record<string, string>>;
   readonly warn: (message: string) => void;
+  /** Told which pipeline file is read next; null when they have all been read. */
+  readonly reading: (file: string | null) => void;
 }
 
 /** What a repository offers, as it travels to the server. */
@@ -46,8 +48,10 @@ export async function renderEnvelope(request: RenderRequest): Promise<RegistryEn
   return { schema_version: '1', pipelines };
 }
 
-function load({ workspace }: RenderRequest): Promise<readonly PipelineDefinition[]> {
-  return loadDefinitions(workspace, findPipelineFiles(workspace));
+async function load({ workspace, reading }: RenderRequest): Promise<readonly PipelineDefinition[]> {
+  const definitions = await loadDefinitions(workspace, findPipelineFiles(workspace), reading);
+  reading(null);
+  return definitions;
 }
 
 function render(request: RenderRequest, { slug, pipeline }: PipelineDefinition): PipelineIr {
