@@ -76,7 +76,8 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
 }
 
 async function release(state: PoolState, slot: NetworkSlot): Promise<void> {
-  const isWanted = !state.isClosed && state.ready.length < state.options.size;
+  // Its place was refilled when it was taken: without room for both no namespace would ever serve twice.
+  const isWanted = !state.isClosed && state.ready.length < 2 * state.options.size;
   if (isWanted && (await isSlotClean(slot).catch(() => false)) && !state.isClosed) return put(state, slot);
   await removeSlots([slot]);
   state.busy.delete(slot.number);

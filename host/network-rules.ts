@@ -91,7 +91,7 @@ table inet ${table} {
     type filter hook forward priority filter - 5; policy accept;
     iifname ${link} jump outbound
     oifname ${link} ct state established,related accept
-    oifname ${link} drop
+    oifname ${link} jump refuse
   }
   chain outbound {
     ct state established,related accept
