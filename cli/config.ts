@@ -4,6 +4,14 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export interface CliConfig {
   /** CAISSON_DEBUG: shows the stack of an error. */
   readonly debug: boolean;
+  /** CAISSON_URL: the control plane to talk to, instead of one on this machine. */
+  readonly url: string | null;
+  /** CAISSON_TOKEN: the token for it. */
+  readonly token: string | null;
+  /** CAISSON_ORG: slug of the organization; `local` unless given. */
+  readonly organization: string;
+  /** NO_COLOR is not set. */
+  readonly hasColors: boolean;
   /** The whole environment, for `readConfig` of the server and for nothing else. */
   readonly environment: Environment;
 }
@@ -11,5 +19,12 @@ export interface CliConfig {
 /** Reads the settings; without an argument from the environment of this process, which is read nowhere else in the CLI. */
 // biome-ignore lint/style/noProcessEnv: the one place
 export function readCliConfig(environment: Environment = process.env): CliConfig {
-  return { debug: Boolean(environment.CAISSON_DEBUG), environment };
+  return {
+    debug: Boolean(environment.CAISSON_DEBUG),
+    url: environment.CAISSON_URL?.replace(/\/+$/, '') || null,
+    token: environment.CAISSON_TOKEN || null,
+    organization: environment.CAISSON_ORG || 'local',
+    hasColors: !environment.NO_COLOR,
+    environment,
+  };
 }

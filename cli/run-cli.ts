@@ -1,3 +1,4 @@
+import { WriteStream } from 'node:tty';
 import { Command } from 'commander';
 import type { CliConfig } from './config.ts';
 import type { CliContext, RegisterCommand } from './context.ts';
@@ -7,7 +8,14 @@ import { readVersion } from './version.ts';
 
 /** Every command and where it lives. Only the one that is asked for is loaded, which keeps the others' weight out of it. */
 const commands: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
+  builds: async () => (await import('./commands/builds.ts')).registerBuilds,
   doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
+  host: async () => (await import('./commands/host.ts')).registerHost,
+  logs: async () => (await import('./commands/logs.ts')).registerLogs,
+  pipelines: async () => (await import('./commands/render.ts')).registerPipelines,
+  render: async () => (await import('./commands/render.ts')).registerRender,
+  run: async () => (await import('./commands/run.ts')).registerRun,
+  up: async () => (await import('./commands/up.ts')).registerUp,
   version: async () => (await import('./commands/version.ts')).registerVersion,
 };
 
@@ -26,7 +34,9 @@ export async function runCli({ words, config, stdout, stderr }: CliRequest): Pro
   const exit = (code: number) => {
     exitCode = code;
   };
-  const context = { config, json: words.includes('--json'), stdout, stderr, exit };
+  const terminal = terminalOf(stdout);
+  const hasColors = terminal !== null && config.hasColors && !words.includes('--no-color');
+  const context = { config, json: words.includes('--json'), hasColors, terminal, stdout, stderr, exit };
   try {
     const program = createProgram(context);
     const known = commands[name];
@@ -37,6 +47,11 @@ export async function runCli({ words, config, stdout, stderr }: CliRequest): Pro
   } catch (error) {
     return report(error, { ...context, name: commands[name] ? name : '' });
   }
+}
+
+function terminalOf(stream: NodeJS.WritableStream): CliContext['terminal'] {
+  if (!(stream instanceof WriteStream)) return null;
+  return () => ({ rows: stream.rows, columns: stream.columns });
 }
 
 function createProgram({ stdout }: CliContext): Command {

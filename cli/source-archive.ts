@@ -168,6 +168,7 @@ async function putStream(
     content.on('data', (chunk) => {
       written += chunk.length;
     });
+    sink.on('error', rejected);
     content.once('error', rejected);
     content.once('end', () => {
       if (written < header.size) rejected(new Error(`${header.name} shrank while it was packed; run again`));

@@ -1,0 +1,101 @@
+import type { Command } from 'commander';
+import picocolors from 'picocolors';
+import { ask } from '../ask.ts';
+import { readBuildRef } from '../build-ref.ts';
+import type { CliContext } from '../context.ts';
+import type { Build, Job } from '../follow-build.ts';
+import { countsOf, durationOf, markOf, nameOf, noteOf, reasonOf } from '../job-text.ts';
+import { type OpenServer, requireServer } from '../open-server.ts';
+
+const shownBuilds = 20;
+
+/** `caisson builds list|show|cancel`. */
+export function registerBuilds(program: Command, context: CliContext): void {
+  const builds = program.command('builds').summary('list, show and cancel builds');
+  builds
+    .command('list')
+    .description('Lists the newest builds, of one pipeline or of all.')
+    .argument('[pipeline]', 'slug of a pipeline')
+    .action((pipeline?: string) => list(context, pipeline ?? null));
+  builds
+    .command('show')
+    .description('Shows a build and its jobs.')
+    .argument('<build>', 'pipeline#number, or pipeline for its newest build')
+    .action((text: string) => show(context, text));
+  builds
+    .command('cancel')
+    .description('Cancels a build; one that is over stays as it is.')
+    .argument('<build>', 'pipeline#number, or pipeline for its newest build')
+    .action((text: string) => cancel(context, text));
+}
+
+async function list(context: CliContext, pipeline: string | null): Promise<void> {
+  const server = await requireServer(context.config);
+  const slugs = pipeline === null ? await pipelineSlugs(server, context.config.organization) : [pipeline];
+  const pages = await Promise.all(slugs.map((slug) => newestBuilds(server, context.config.organization, slug)));
+  const all = pages
+    .flat()
+    .toSorted((a, b) => b.created_at.localeCompare(a.created_at))
+    .slice(0, shownBuilds);
+  if (context.json) {
+    context.stdout.write(`${JSON.stringify({ data: all })}\n`);
+    return;
+  }
+  for (const build of all) context.stdout.write(`${lineOf(build)}\n`);
+  if (all.length === 0) context.stdout.write('no builds yet; `caisson run` makes one\n');
+}
+
+async function pipelineSlugs({ client }: OpenServer, org: string): Promise<readonly string[]> {
+  const query = { limit: 100 };
+  const { data } = await ask(client.GET('/api/v0/organizations/{org}/pipelines', { params: { path: { org }, query } }));
+  return data.map(({ slug }) => slug);
+}
+
+async function newestBuilds({ client }: OpenServer, org: string, pipeline: string): Promise<readonly Build[]> {
+  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
+  const params = { path: { org, pipeline }, query: { limit: shownBuilds } };
+  return (await ask(client.GET(path, { params }))).data;
+}
+
+function lineOf(build: Build): string {
+  const id = `${build.pipeline_slug}#${build.number}`.padEnd(24);
+  const when = build.created_at.slice(0, 19).replace('T', ' ');
+  return `${id} ${build.state.padEnd(10)} ${when}  ${durationOf(build).padStart(8)}  ${build.branch ?? ''}`;
+}
+
+async function show(context: CliContext, text: string): Promise<void> {
+  const server = await requireServer(context.config);
+  const ref = await readBuildRef(server, context.config.organization, text);
+  const params = { params: { path: ref } };
+  const build = await ask(
+    server.client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}', params),
+  );
+  const { data: jobs } = await ask(
+    server.client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs', params),
+  );
+  context.stdout.write(
+    context.json ? `${JSON.stringify({ build, jobs })}\n` : describe(build, jobs, context.hasColors),
+  );
+}
+
+function describe(build: Build, jobs: readonly Job[], hasColors: boolean): string {
+  const colors = picocolors.createColors(hasColors);
+  const width = Math.max(0, ...jobs.map((job) => nameOf(job).length));
+  const rows = jobs.map((job) => {
+    const reason = reasonOf(job);
+    const tail = reason === null || job.state === 'passed' ? '' : `  ${reason}`;
+    return `  ${markOf(job, colors)} ${nameOf(job).padEnd(width)}  ${noteOf(job, Date.now())}${tail}\n`;
+  });
+  const error = build.error_code === null ? '' : `  ${build.error_code}: ${build.error_message}\n`;
+  return `${lineOf(build)}\n${error}${rows.join('')}${jobs.length > 0 ? `${countsOf(jobs)}\n` : ''}`;
+}
+
+async function cancel(context: CliContext, text: string): Promise<void> {
+  const server = await requireServer(context.config);
+  const ref = await readBuildRef(server, context.config.organization, text);
+  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel';
+  const build = await ask(server.client.PUT(path, { params: { path: ref } }));
+  context.stdout.write(
+    context.json ? `${JSON.stringify({ build })}\n` : `${ref.pipeline}#${ref.number} is ${build.state}\n`,
+  );
+}

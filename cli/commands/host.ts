@@ -1,0 +1,40 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readHostConfig } from '@caisson/host/config';
+import { serveHostApi } from '@caisson/host/host-server';
+import { startHost } from '@caisson/host/start-host';
+import { readConfig } from '@caisson/server/config';
+import type { Command } from 'commander';
+import type { CliContext } from '../context.ts';
+import { renderTools } from '../installation.ts';
+import { onStop } from '../on-stop.ts';
+
+/** `caisson host`: a host in a process of its own, so that control planes can come and go. */
+export function registerHost(program: Command, context: CliContext): void {
+  program
+    .command('host')
+    .summary('run a host alone')
+    .description('Runs a host alone and answers control planes (`caisson up --host <socket>`) on a unix socket.')
+    .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
+    .option('--socket <path>', 'where to listen (default <data-dir>/host.sock)')
+    .action(async (options: { readonly dataDir?: string; readonly socket?: string }) => {
+      const { environment } = context.config;
+      const dataDir = options.dataDir ?? readConfig(environment).dataDir;
+      const socketPath = options.socket ?? join(dataDir, 'host.sock');
+      const stops = onStop();
+      await mkdir(dataDir, { recursive: true });
+      const host = await startHost({
+        dataDir: join(dataDir, 'host'),
+        config: readHostConfig(environment),
+        tools: renderTools,
+      });
+      const server = await serveHostApi(host, socketPath);
+      context.stdout.write(
+        context.json ? `${JSON.stringify({ kind: 'host', socket: socketPath })}\n` : `listening on ${socketPath}\n`,
+      );
+      await stops.first;
+      await server.close();
+      // Its capsules run on: the next host on this data directory takes them up.
+      await host.close({ end: false });
+    });
+}

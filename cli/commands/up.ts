@@ -1,0 +1,100 @@
+import { readConfig } from '@caisson/server/config';
+import type { Command } from 'commander';
+import type { CliContext } from '../context.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { onStop } from '../on-stop.ts';
+import { type Local, startLocal } from '../start-local.ts';
+import { readVersion } from '../version.ts';
+
+interface UpOptions {
+  readonly port?: string;
+  readonly dataDir?: string;
+  readonly host: readonly string[];
+}
+
+const drainMs = 30_000;
+
+/** `caisson up`: control plane and host in one process until Ctrl-C. */
+export function registerUp(program: Command, context: CliContext): void {
+  program
+    .command('up')
+    .summary('run Caisson on this machine')
+    .description(
+      'Runs a control plane and a host in one process.\n\nThe first Ctrl-C gives out no more jobs, waits up to 30 s for those that run, and ends the rest (they start again at the next\n`up`); a second one ends them at once.',
+    )
+    .option('-p, --port <number>', 'port of the API (default 4710, or CAISSON_PORT)')
+    .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
+    .option('--host <socket>', 'use a host started with `caisson host` instead; may be repeated', collect, [])
+    .action((options: UpOptions) => up(context, options));
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+async function up(context: CliContext, options: UpOptions): Promise<void> {
+  const { environment } = context.config;
+  const config = readConfig({
+    ...environment,
+    ...(options.port === undefined ? {} : { CAISSON_PORT: options.port }),
+    ...(options.dataDir === undefined ? {} : { CAISSON_DATA_DIR: options.dataDir }),
+  });
+  const stops = onStop();
+  const preparing = new AbortController();
+  stops.first.then(
+    () => preparing.abort(),
+    () => {},
+  );
+  const progress = (line: string) => context.stderr.write(`${line}\n`);
+  const started = startLocal({
+    config,
+    cli: context.config,
+    progress,
+    hostSockets: options.host,
+    signal: preparing.signal,
+  });
+  const local = await started.catch((error: unknown) => {
+    if (preparing.signal.aborted) return null;
+    throw error;
+  });
+  if (local === null) {
+    context.exit(exitCodes.canceled);
+    return;
+  }
+  announce(context, local, config.dataDir);
+  await stops.first;
+  await drain(context, local, stops.second);
+}
+
+function announce({ stdout, json }: CliContext, local: Local, dataDir: string): void {
+  if (json) {
+    stdout.write(`${JSON.stringify({ kind: 'up', url: local.url, token: local.token, data_dir: dataDir })}\n`);
+    return;
+  }
+  const rows = [
+    ['API', local.url],
+    ['token', local.isTokenFresh ? `${local.token}  (new; shown only now)` : 'as before'],
+    ['host', local.hostLabel],
+    ['data', dataDir],
+    ['log', local.logPath],
+  ];
+  stdout.write(`Caisson ${readVersion()} is up.\n`);
+  for (const [name, value] of rows) stdout.write(`  ${String(name).padEnd(6)} ${value}\n`);
+  stdout.write('Ctrl-C stops it.\n');
+}
+
+async function drain({ stderr }: CliContext, local: Local, second: Promise<void>): Promise<void> {
+  const atOnce = new AbortController();
+  second.then(
+    () => atOnce.abort(),
+    () => {},
+  );
+  await local.controlPlane.drain();
+  const isIdle = await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(1), atOnce.signal]));
+  if (!isIdle) {
+    stderr.write(`waiting up to ${drainMs / 1000} s for the jobs that run; Ctrl-C ends them now\n`);
+    await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(drainMs), atOnce.signal]));
+  }
+  stderr.write('stopping\n');
+  await local.close({ end: true });
+}

@@ -1,0 +1,85 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { connectHost } from '@caisson/contracts/host-client';
+import { readHostConfig } from '@caisson/host/config';
+import { type StartedHost, startHost } from '@caisson/host/start-host';
+import type { Config } from '@caisson/server/config';
+import { type ControlPlane, startControlPlane } from '@caisson/server/control-plane';
+import { openLog } from '@caisson/server/open-log';
+import type { CliConfig } from './config.ts';
+import { readToken, removeServerRecord, renderTools, writeServerRecord, writeToken } from './installation.ts';
+
+export interface LocalOptions {
+  readonly config: Config;
+  readonly cli: CliConfig;
+  readonly progress: (line: string) => void;
+  /** Sockets of hosts that run in processes of their own; none starts one in this process. */
+  readonly hostSockets: readonly string[];
+  /** Aborting gives up preparing images. */
+  readonly signal: AbortSignal;
+}
+
+/** A control plane with its host in this process. */
+export interface Local {
+  readonly url: string;
+  readonly token: string | null;
+  readonly isTokenFresh: boolean;
+  readonly logPath: string;
+  readonly hostLabel: string;
+  readonly controlPlane: ControlPlane;
+  /** Ends running jobs too when `end` is set; otherwise their capsules run on for the next process. */
+  close(options: { end: boolean }): Promise<void>;
+}
+
+const defaultImage = 'minimal';
+
+/** Starts everything on one data directory; what was started is closed again when a later part fails. */
+export async function startLocal({ config, cli, progress, hostSockets, signal }: LocalOptions): Promise<Local> {
+  const { dataDir } = config;
+  await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
+  const logPath = join(dataDir, 'logs', 'caisson.log');
+  const logger = await openLog(logPath);
+  let host: StartedHost | null = null;
+  let controlPlane: ControlPlane | null = null;
+  const close = async ({ end }: { end: boolean }) => {
+    await removeServerRecord(dataDir);
+    await host?.close({ end });
+    await controlPlane?.close();
+  };
+  try {
+    // The database first: its lock on the data directory keeps a second installation from touching the first one's capsules.
+    controlPlane = await startControlPlane({ config, logger, progress });
+    if (hostSockets.length === 0) {
+      progress('starting the host');
+      host = await startHost({
+        dataDir: join(dataDir, 'host'),
+        config: readHostConfig(cli.environment),
+        tools: renderTools,
+      });
+      if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
+      await host.prepare(defaultImage, progress, signal);
+      controlPlane.attachHost(host);
+    }
+    for (const socket of hostSockets) controlPlane.attachHost(connectHost(socket));
+    const token = await keepToken(config, controlPlane.freshToken);
+    await writeServerRecord(dataDir, { url: controlPlane.url, pid: process.pid });
+    return {
+      url: controlPlane.url,
+      token,
+      isTokenFresh: controlPlane.freshToken !== null,
+      logPath,
+      hostLabel: host === null ? hostSockets.join(', ') : (await host.describe()).driver.runtime,
+      controlPlane,
+      close,
+    };
+  } catch (error) {
+    await close({ end: true }).catch(() => {});
+    throw error;
+  }
+}
+
+async function keepToken({ dataDir, bootstrapToken }: Config, freshToken: string | null): Promise<string | null> {
+  const token = bootstrapToken ?? freshToken;
+  if (token !== null) await writeToken(dataDir, token);
+  return token ?? (await readToken(dataDir));
+}

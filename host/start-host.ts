@@ -1,0 +1,95 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, statfs, writeFile } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+import type { HostDescription } from '@caisson/contracts/host-api';
+import type { HostConfig } from './config.ts';
+import { createContainerDriver } from './container-driver.ts';
+import { createHost, type Host } from './host.ts';
+import { createImageStore } from './image-store.ts';
+import { createLayerStore } from './layer-disk.ts';
+import type { MachineDriver } from './machine-driver.ts';
+import { makeProvisioner } from './run-provision.ts';
+import { createSourceStore } from './source-store.ts';
+import { createToolsLayer } from './tools-layer.ts';
+
+/** Containers share processors well; a job seldom uses all it may. */
+const cpuOvercommit = 4;
+const leastMemoryBytes = 4 * 2 ** 30;
+const leastDiskBytes = 20 * 2 ** 30;
+
+export interface StartHostOptions {
+  /** A directory for the host alone; made when missing. */
+  readonly dataDir: string;
+  readonly config: HostConfig;
+  /** The Node binary and the pipeline DSL that renderings use. */
+  readonly tools: { readonly nodeBinary: string; readonly pipelineDir: string };
+}
+
+export interface StartedHost extends Host {
+  /** Shown at start: why names will not resolve inside capsules; null when they will. */
+  readonly networkProblem: string | null;
+  /** Makes sure that `image` and the tools are here; `progress` gets short lines. */
+  prepare(image: string, progress: (line: string) => void, signal: AbortSignal): Promise<void>;
+}
+
+/** Starts a host with the container driver on a data directory and takes up whatever an earlier process left there. */
+export async function startHost({ dataDir, config, tools }: StartHostOptions): Promise<StartedHost> {
+  await mkdir(dataDir, { recursive: true });
+  const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes });
+  const images = await createImageStore({ dataDir, layers, aliases: config.imageAliases });
+  const sources = await createSourceStore({ dataDir, layers });
+  const driver = await createContainerDriver({
+    dataDir,
+    allowedTargets: config.egressAllow,
+    ...(config.resolvers === null ? {} : { resolvers: config.resolvers }),
+  });
+  const toolsLayer = onceSucceeded(() => createToolsLayer({ dataDir, ...tools }));
+  const provisioner = makeProvisioner({ driver, layers, images, sources, tools: toolsLayer });
+  const description = await describe(dataDir, driver);
+  const host = await createHost({ description, dataDir, driver, layers, sources, provisioner });
+  return {
+    ...host,
+    networkProblem: driver.networkProblem,
+    async prepare(image, progress, signal) {
+      await Promise.all([images.resolve(image, progress, signal), toolsLayer()]);
+    },
+  };
+}
+
+async function describe(dataDir: string, driver: MachineDriver): Promise<HostDescription> {
+  const disk = await statfs(dataDir);
+  return {
+    hostId: await readHostId(dataDir),
+    protocol: 1,
+    driver: driver.capabilities,
+    capacity: {
+      cpus: availableParallelism() * cpuOvercommit,
+      memoryBytes: Math.max(leastMemoryBytes, totalmem()),
+      diskBytes: Math.max(leastDiskBytes, disk.bavail * disk.bsize),
+    },
+  };
+}
+
+/** The host's name for life, made at its first start. */
+async function readHostId(dataDir: string): Promise<string> {
+  const path = join(dataDir, 'host-id');
+  const known = await readFile(path, 'utf8').catch(() => null);
+  if (known !== null) return known.trim();
+  const hostId = randomUUID();
+  await writeFile(`${path}.tmp`, `${hostId}\n`);
+  await rename(`${path}.tmp`, path);
+  return hostId;
+}
+
+/** Remembers the first success; a failure is tried again at the next call. */
+function onceSucceeded<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => {
+    made ??= make().catch((error) => {
+      made = null;
+      throw error;
+    });
+    return made;
+  };
+}
