@@ -22,8 +22,9 @@ import { type PackOptions, packSource, writeSourceArchive } from '../source-arch
 function temporaryTree(files: Readonly<Record<string, string>>): string {
   const root = mkdtempSync(join(realpathSync(tmpdir()), 'caisson-source-'));
   onTestFinished(() => rmSync(root, { recursive: true, force: true }));
+  const folders = new Set(Object.keys(files).map((path) => dirname(path)));
+  for (const folder of folders) mkdirSync(join(root, folder), { recursive: true });
   for (const [path, content] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), content);
   }
   return root;
