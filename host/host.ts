@@ -134,8 +134,8 @@ async function recover(
       take.begin(journal, history);
     }
   }
-  for (const capsuleId of await parts.driver.list()) {
-    if (!owned.has(capsuleId)) await parts.driver.destroy(capsuleId);
+  for (const capsuleId of await parts.provisioner.list()) {
+    if (!owned.has(capsuleId)) await parts.provisioner.discard(capsuleId);
   }
 }
 

@@ -1,7 +1,8 @@
 import { AppError } from '@caisson/contracts/app-error';
 import type { RunAssignment } from '@caisson/contracts/host-api';
 import type { ExecSpec } from './guest-link.ts';
-import type { ImageStore, LayerStore, SourceStore } from './layer-store.ts';
+import type { DiskLayers } from './layer-disk.ts';
+import type { ImageStore, SourceStore } from './layer-store.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
 import { toolsMountPath, toolsNodeArgv } from './tools-layer.ts';
 
@@ -18,13 +19,15 @@ export interface Provisioner {
     options: { note: (line: string) => Promise<void>; signal: AbortSignal },
   ): Promise<Machine>;
   seal(assignment: RunAssignment, machine: Machine): Promise<void>;
-  /** Removes whatever the run has on this machine. Idempotent. */
-  discard(assignment: RunAssignment): Promise<void>;
+  /** Removes whatever a capsule has on this machine and lets go of its layers. Idempotent. */
+  discard(capsuleId: string): Promise<void>;
+  /** Every capsule of which anything is left. */
+  list(): Promise<readonly string[]>;
 }
 
 export interface ProvisionerParts {
   readonly driver: MachineDriver;
-  readonly layers: LayerStore;
+  readonly layers: DiskLayers;
   readonly images: ImageStore;
   readonly sources: SourceStore;
   /** Directory of the read-only tools; made at first use. */
@@ -33,23 +36,18 @@ export interface ProvisionerParts {
 
 export function makeProvisioner(parts: ProvisionerParts): Provisioner {
   const { driver, layers } = parts;
-  /** Stack and image environment of live runs, needed again when the disk is sealed. */
-  const stacks = new Map<string, readonly string[]>();
+
+  async function discard(capsuleId: string): Promise<void> {
+    await driver.destroy(capsuleId);
+    for (const layerId of heldBy(layers, capsuleId)) await layers.drop(layerId, capsuleId);
+  }
 
   return {
-    async adopt(assignment) {
-      const machine = await driver.adopt(assignment.capsuleId);
-      if (machine !== null) stacks.set(assignment.capsuleId, await readStack(parts, assignment));
-      return machine;
-    },
+    adopt: ({ capsuleId }) => driver.adopt(capsuleId),
     async provision(assignment, { note, signal }) {
-      await driver.destroy(assignment.capsuleId);
+      await discard(assignment.capsuleId);
       const stack = await buildStack(parts, assignment, { note, signal });
       signal.throwIfAborted();
-      for (const layer of stack.slice(0, assignment.sourceDigest === null ? 1 : 2)) {
-        await layers.hold(layer, assignment.capsuleId);
-      }
-      stacks.set(assignment.capsuleId, stack);
       const machine = await driver.create({
         capsuleId: assignment.capsuleId,
         layers: layers.directories(stack),
@@ -62,45 +60,64 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       return machine;
     },
     async seal(assignment, machine) {
-      const stack = stacks.get(assignment.capsuleId);
-      if (stack === undefined || assignment.sealAs === null) throw new AppError('snapshot_failed', 'nothing to seal');
+      if (assignment.sealAs === null) return;
+      const stack = await stackHeldBy(layers, assignment.capsuleId);
       const { upperDir } = await machine.stop();
       await layers.seal(assignment.sealAs, upperDir, stack);
-      await this.discard(assignment);
+      await discard(assignment.capsuleId);
     },
-    async discard(assignment) {
-      await driver.destroy(assignment.capsuleId);
-      const stack = stacks.get(assignment.capsuleId) ?? [];
-      for (const layer of stack.slice(0, 2)) await layers.drop(layer, assignment.capsuleId);
-      stacks.delete(assignment.capsuleId);
+    discard,
+    async list() {
+      return [...new Set([...(await driver.list()), ...layers.holds().map(({ holder }) => holder)])];
     },
   };
 }
 
-/** Layers of the run's disk, top first: the source above the image, or a sealed disk with all below it. */
+function heldBy(layers: DiskLayers, capsuleId: string): readonly string[] {
+  return layers
+    .holds()
+    .filter(({ holder }) => holder === capsuleId)
+    .map(({ layerId }) => layerId);
+}
+
+/** The stack of a live capsule, by what it holds: a source has nothing below it and lies on top. */
+async function stackHeldBy(layers: DiskLayers, capsuleId: string): Promise<readonly string[]> {
+  const held = new Set(heldBy(layers, capsuleId));
+  const tops = layers.list().filter(({ meta }) => held.has(meta.layerId));
+  const ordered = tops.toSorted((a, b) => Number(b.meta.kind === 'source') - Number(a.meta.kind === 'source'));
+  const stacks = await Promise.all(ordered.map(({ meta }) => layers.stackOf(meta.layerId)));
+  if (held.size === 0 || stacks.includes(null))
+    throw new AppError('snapshot_failed', 'the layers below the disk are gone');
+  return stacks.flatMap((stack) => stack ?? []);
+}
+
+/** Layers of the run's disk, top first, each held for the capsule: the source above the image, or a sealed disk with all below it. */
 async function buildStack(
   { layers, images, sources }: ProvisionerParts,
-  assignment: RunAssignment,
+  { base, sourceDigest, capsuleId }: RunAssignment,
   { note, signal }: { note: (line: string) => Promise<void>; signal: AbortSignal },
 ): Promise<readonly string[]> {
-  const { base, sourceDigest } = assignment;
+  const take = async (layerId: string): Promise<readonly string[] | null> => {
+    await layers.hold(layerId, capsuleId).catch(() => {});
+    return layers.stackOf(layerId);
+  };
   if ('layerId' in base) {
-    const stack = await layers.stackOf(base.layerId);
-    if (stack === null)
-      throw new AppError('snapshot_missing', `the snapshot ${base.layerId} is not on this host any more`);
-    return stack;
+    const stack = await take(base.layerId);
+    if (stack !== null) return stack;
+    throw new AppError(
+      'snapshot_missing',
+      `the snapshot ${base.layerId} is not on this host any more; run the build again`,
+    );
   }
   const image = await images.resolve(base.image, (line) => void note(line).catch(() => {}), signal);
   if (image.warning !== null) await note(image.warning);
-  const below = await layers.stackOf(image.layerId);
+  const below = await take(image.layerId);
   if (below === null)
     throw new AppError('image_unavailable', `the image ${base.image} vanished while it was fetched; run again`);
-  return sourceDigest === null ? below : [await sources.layerFor(sourceDigest), ...below];
-}
-
-/** The stack of a capsule that is already running, from what is on disk; nothing is fetched. */
-async function readStack(parts: ProvisionerParts, assignment: RunAssignment): Promise<readonly string[]> {
-  return buildStack(parts, assignment, { note: async () => {}, signal: new AbortController().signal });
+  if (sourceDigest === null) return below;
+  const above = await take(await sources.layerFor(sourceDigest));
+  if (above === null) throw new AppError('provision_failed', 'the unpacked source vanished; run again');
+  return [...above, ...below];
 }
 
 /** The command of a run as the guest executes it. */

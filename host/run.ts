@@ -64,7 +64,7 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
     result = await follow(deps, { machine, process, journal, state });
     result = await giveBack(deps, journal, { machine, result });
   } catch (error) {
-    await deps.provisioner.discard(journal.assignment);
+    await deps.provisioner.discard(journal.assignment.capsuleId);
     result = state.ending.aborted ? endedBy(state.ending) : failure(error);
   }
   await say({ kind: 'finished', result });
@@ -165,14 +165,14 @@ async function giveBack(
 ): Promise<RunResult> {
   const isPassed = result.outcome === 'exited' && result.exitCode === 0;
   if (!isPassed || journal.assignment.sealAs === null) {
-    await deps.provisioner.discard(journal.assignment);
+    await deps.provisioner.discard(journal.assignment.capsuleId);
     return result;
   }
   try {
     await deps.provisioner.seal(journal.assignment, machine);
     return result;
   } catch (error) {
-    await deps.provisioner.discard(journal.assignment);
+    await deps.provisioner.discard(journal.assignment.capsuleId);
     return { outcome: 'failed', code: 'snapshot_failed', message: `the disk could not be kept: ${messageOf(error)}` };
   }
 }
