@@ -1,0 +1,185 @@
+import { constants } from 'node:fs';
+import { access, mkdtemp, open, readFile, rm, statfs } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { createContainerDriver } from './container-driver.ts';
+import { buildAgent } from './guest-binary.ts';
+import { idMap } from './id-map.ts';
+import { readHostResolvers } from './network-resolvers.ts';
+import { runProgram } from './run-program.ts';
+
+/** One thing a host needs. `missing`: nothing runs without it; `warning`: something is worse or not known. */
+export interface Requirement {
+  readonly name: string;
+  readonly status: 'ok' | 'missing' | 'warning';
+  /** What was found. */
+  readonly detail: string;
+  /** What to do about it; null when there is nothing to do. */
+  readonly fix: string | null;
+}
+
+/**
+ * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is where the disks will be; it need not exist.
+ * Never throws for what it finds.
+ */
+export async function hostRequirements(dataDir: string): Promise<readonly Requirement[]> {
+  const checks = [
+    checkRoot(),
+    checkCompiler(),
+    checkPrograms(),
+    checkCgroups(),
+    checkUserNamespaces(),
+    checkOverlay(),
+    checkIdRanges(),
+    checkCapsule(),
+    checkResolvers(),
+    checkForwarding(),
+    checkDisk(dataDir),
+    checkKvm(),
+  ];
+  return (await Promise.all(checks)).flat();
+}
+
+function ok(name: string, detail: string): Requirement {
+  return { name, status: 'ok', detail, fix: null };
+}
+
+function missing(name: string, detail: string, fix: string): Requirement {
+  return { name, status: 'missing', detail, fix };
+}
+
+function warning(name: string, detail: string, fix: string | null): Requirement {
+  return { name, status: 'warning', detail, fix };
+}
+
+async function checkRoot(): Promise<Requirement> {
+  if (process.getuid?.() === 0) return ok('root', 'running as root');
+  return missing('root', `running as user ${process.getuid?.() ?? 'unknown'}`, 'start Caisson with sudo');
+}
+
+async function checkCompiler(): Promise<Requirement> {
+  try {
+    await buildAgent();
+    return ok('guest agent', 'compiled');
+  } catch (error) {
+    return missing('guest agent', messageOf(error), 'apt-get install gcc libc6-dev');
+  }
+}
+
+const packages = {
+  nft: 'nftables',
+  ip: 'iproute2',
+  mount: 'mount',
+  mmdebstrap: 'mmdebstrap',
+  skopeo: 'skopeo',
+  umoci: 'umoci',
+};
+
+async function checkPrograms(): Promise<readonly Requirement[]> {
+  return Promise.all(
+    Object.entries(packages).map(async ([program, debianPackage]) => {
+      try {
+        const { stdout } = await runProgram([program, program === 'ip' ? '-V' : '--version'], { timeoutMs: 10_000 });
+        return ok(program, stdout.split('\n')[0] ?? '');
+      } catch (error) {
+        return missing(program, messageOf(error), `apt-get install ${debianPackage}`);
+      }
+    }),
+  );
+}
+
+async function checkCgroups(): Promise<Requirement> {
+  const { mode, roots } = await readCgroupHierarchy();
+  if (roots.length > 0) return ok('control groups', mode);
+  return missing('control groups', 'not mounted', 'mount -t cgroup2 none /sys/fs/cgroup');
+}
+
+async function checkUserNamespaces(): Promise<Requirement> {
+  const path = '/proc/sys/user/max_user_namespaces';
+  const limit = Number(await readFile(path, 'utf8').catch(() => '0'));
+  if (limit > 0) return ok('user namespaces', `up to ${limit}`);
+  return missing('user namespaces', 'turned off in this kernel', 'sysctl user.max_user_namespaces=15000');
+}
+
+async function checkOverlay(): Promise<Requirement> {
+  const filesystems = await readFile('/proc/filesystems', 'utf8');
+  if (/\toverlay$/m.test(filesystems)) return ok('overlayfs', 'in the kernel');
+  return warning('overlayfs', 'not loaded', 'modprobe overlay');
+}
+
+/** Capsules do without: root may map any ids. Tools that map them by themselves (`unshare --map-users`) want the range written down. */
+async function checkIdRanges(): Promise<Requirement> {
+  const line = `root:${idMap.baseId}:${idMap.count}`;
+  const texts = await Promise.all(['/etc/subuid', '/etc/subgid'].map((path) => readFile(path, 'utf8').catch(() => '')));
+  if (texts.every((text) => text.split('\n').includes(line))) return ok('id range', line);
+  const lacking = ['/etc/subuid', '/etc/subgid'].filter((_, index) => !texts[index]?.split('\n').includes(line));
+  return warning('id range', `${lacking.join(' and ')} lack ${line}`, `echo ${line} | tee -a ${lacking.join(' ')}`);
+}
+
+/** The proof of the pudding: runtime, overlay mount, namespaces, limits, seccomp and the agent in one. */
+async function checkCapsule(): Promise<Requirement> {
+  const name = 'container runtime';
+  if (process.getuid?.() !== 0) return warning(name, 'not tried, since that needs root', 'start Caisson with sudo');
+  const dataDir = await mkdtemp(join(tmpdir(), 'caisson-doctor-'));
+  try {
+    const driver = await createContainerDriver({ dataDir, networkPoolSize: 0 });
+    await driver.close();
+    return ok(name, `${driver.capabilities.runtime} started a capsule`);
+  } catch (error) {
+    return missing(name, messageOf(error), 'apt-get install runc');
+  } finally {
+    await rm(dataDir, { recursive: true, force: true });
+  }
+}
+
+async function checkResolvers(): Promise<Requirement> {
+  const { addresses, problem } = await readHostResolvers();
+  if (problem === null) return ok('name servers', addresses.join(', '));
+  return warning('name servers', problem, 'set the resolvers of capsules in the configuration');
+}
+
+/** Our rules can refuse, but not overrule another table that drops; container engines like to leave such a policy. */
+async function checkForwarding(): Promise<Requirement> {
+  const name = 'forwarding';
+  const chain = await runProgram(['nft', 'list', 'chain', 'ip', 'filter', 'FORWARD']).then(
+    ({ stdout }) => stdout,
+    () => '',
+  );
+  if (!chain.includes('policy drop')) return ok(name, 'no other firewall drops what capsules send');
+  const rule = 'iptables -I FORWARD -i cs+ -j ACCEPT; iptables -I FORWARD -o cs+ -j ACCEPT';
+  return warning(name, 'the FORWARD chain of another firewall drops by default; capsules may have no network', rule);
+}
+
+async function checkDisk(dataDir: string): Promise<Requirement> {
+  const name = 'free disk';
+  const stats = await statfs(await existingParent(dataDir));
+  const freeGib = (stats.bavail * stats.bsize) / 1024 ** 3;
+  const detail = `${freeGib.toFixed(1)} GiB at ${dataDir}`;
+  if (freeGib >= 10) return ok(name, detail);
+  const fix = 'free some space or choose another data directory';
+  return freeGib >= 2 ? warning(name, detail, fix) : missing(name, detail, fix);
+}
+
+async function existingParent(path: string): Promise<string> {
+  const exists = await access(path).then(
+    () => true,
+    () => false,
+  );
+  return exists || path === '/' ? path : existingParent(join(path, '..'));
+}
+
+/** That the device opens proves nothing about booting a guest on it, so this never says ok. */
+async function checkKvm(): Promise<Requirement> {
+  const why = 'only micro-virtual machines need it, containers do not';
+  try {
+    await (await open('/dev/kvm', constants.O_RDWR)).close();
+    return warning('kvm', `/dev/kvm opens, but no guest has been booted on it to prove it; ${why}`, null);
+  } catch (error) {
+    return warning('kvm', `not usable (${messageOf(error)}); ${why}`, null);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
