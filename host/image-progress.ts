@@ -24,7 +24,10 @@ export function aptProgress({ title, totalRounds, progress, everyMs = 2000 }: Ap
   const tell = () => {
     const seconds = Math.round((performance.now() - startedAtMs) / 1000);
     // How many packages there are in all is known only when the last round of installing begins.
-    const share = rounds < totalRounds ? '' : `, ${Math.min(Math.floor((50 * (unpacked + ready)) / packages), 99)} %`;
+    const share =
+      rounds < totalRounds || ready === 0
+        ? ''
+        : `, ${Math.min(Math.floor((50 * (unpacked + ready)) / packages), 99)} %`;
     const counted = ready === 0 ? '' : `, ${ready} packages ready${share}`;
     progress(`${title}: ${stage}${counted} (${seconds} s)`);
   };

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { idMap } from './id-map.ts';
 import { emptyDirectory } from './image-debian.ts';
+import { shiftOwners } from './image-owners.ts';
 import type { ImageReference } from './image-reference.ts';
 import { showPath, type TarLimits, tarEntries } from './layer-tar.ts';
 import { ProgramError, runProgram } from './run-program.ts';
@@ -105,8 +106,16 @@ async function checkLayer(layout: string, layer: Descriptor, fetch: ImageFetch):
   const { size: sizeBytes } = await stat(path);
   const gzip = compression[1] !== undefined;
   const bytes = createReadStream(path, { highWaterMark: 256 * 1024 });
+  const { limits } = fetch;
   try {
-    for await (const entry of tarEntries({ bytes, sizeBytes, gzip, limits: fetch.limits, code: 'image_invalid' })) {
+    for await (const entry of tarEntries({
+      bytes,
+      sizeBytes,
+      gzip,
+      limits,
+      code: 'image_invalid',
+      mayEndUnpadded: true,
+    })) {
       fetch.signal.throwIfAborted();
       if (entry.path === '' && entry.type !== 'directory') throw invalid(fetch, 'its root is not a directory');
       // Nodes below dev are never used, capsules get their own.
@@ -150,6 +159,8 @@ async function unpack(fetch: ImageFetch, layout: string): Promise<void> {
     '-quit',
   ]);
   if (stdout !== '') throw invalid(fetch, 'it holds devices');
+  // Directories the image only implies were made by the host's own root.
+  await shiftOwners(rootfs);
   await rename(rootfs, fetch.rootDir);
 }
 

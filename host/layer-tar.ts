@@ -29,6 +29,8 @@ export interface TarInput {
   readonly sizeBytes: number;
   readonly gzip: boolean;
   readonly limits: TarLimits;
+  /** Accepts an archive that ends right behind its last byte, without the padding the format asks for: some image tools write such. */
+  readonly mayEndUnpadded?: boolean;
   /** What a refusal is thrown as. */
   readonly code: TarErrorCode;
 }
@@ -129,6 +131,7 @@ async function* decompressed(input: TarInput): AsyncGenerator<Uint8Array> {
       throw new AppError(code, `the archive unpacks to more than ${limits.maxRatio} times its size`);
     yield chunk;
   }
+  if (input.mayEndUnpadded) yield new Uint8Array((512 - (outBytes % 512)) % 512);
 }
 
 async function* gunzipped(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
