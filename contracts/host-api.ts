@@ -88,9 +88,15 @@ export type RunWork =
   | { readonly kind: 'shell'; readonly text: string }
   /**
    * Evaluates the pipeline files of the source with the read-only tools (Node and the DSL, mounted at `/opt/caisson`) and prints the
-   * IR on stdout. `slug` may be null when the source holds one pipeline; `nowS` decides ttl cache keys.
+   * IR on stdout. With `slug` null it takes the only pipeline, or `preferred` of several; `nowS` decides ttl cache keys.
    */
-  | { readonly kind: 'render'; readonly slug: string | null; readonly organization: string; readonly nowS: number };
+  | {
+      readonly kind: 'render';
+      readonly slug: string | null;
+      readonly preferred: string;
+      readonly organization: string;
+      readonly nowS: number;
+    };
 
 export interface CapsuleShape {
   readonly cpus: number;

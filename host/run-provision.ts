@@ -134,7 +134,7 @@ export async function commandOf(machine: Machine, assignment: RunAssignment): Pr
 async function argvOf(machine: Machine, { work }: RunAssignment): Promise<readonly [string, ...string[]]> {
   if (work.kind === 'shell') return [await shellOf(machine), '-c', work.text];
   const [program, ...argv] = toolsNodeArgv;
-  const slug = work.slug === null ? [] : [work.slug];
+  const slug = work.slug === null ? [`--prefer=${work.preferred}`] : [work.slug];
   const entry = `${toolsMountPath}/pipeline/render/render-main.ts`;
   return [program, ...argv, entry, workspacePath, ...slug, '--now', String(work.nowS), '--org', work.organization];
 }

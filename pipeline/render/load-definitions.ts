@@ -32,13 +32,21 @@ export async function loadDefinitions(
   return definitions;
 }
 
-/** The one called `slug`, or the only one there is. Throws with the slugs to choose from. */
+/** Which pipeline of a repository: the one called `slug` and no other, else the only one, else the one called `preferred`. */
+export interface Choice {
+  readonly slug: string | undefined;
+  readonly preferred?: string | undefined;
+}
+
+/** Throws with the slugs to choose from when the choice fits none, or several. */
 export function pickDefinition(
   definitions: readonly PipelineDefinition[],
-  wanted: string | undefined,
+  { slug: wanted, preferred }: Choice,
 ): PipelineDefinition {
   const slugs = definitions.map((definition) => definition.slug).join(', ');
   const matching = definitions.filter((definition) => wanted === undefined || definition.slug === wanted);
+  const favourite = matching.find((definition) => definition.slug === preferred);
+  if (matching.length > 1 && favourite !== undefined) return favourite;
   if (matching.length > 1) throw new Error(`there are several pipelines; name one of: ${slugs}.`);
   const [only] = matching;
   if (only === undefined) throw new Error(`there is no pipeline "${wanted}"; this repository has: ${slugs}.`);

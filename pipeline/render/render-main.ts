@@ -7,7 +7,7 @@ import { hookImports } from './import-hooks.ts';
 import { type RenderRequest, renderEnvelope, renderPipeline } from './render-workspace.ts';
 
 const usage =
-  'usage: render-main.ts <workspace> [slug] [--list] [--now <epoch seconds>] [--org <slug>] [--fd <number>]';
+  'usage: render-main.ts <workspace> [slug] [--prefer <slug>] [--list] [--now <epoch seconds>] [--org <slug>] [--fd <number>]';
 let answered = false;
 let failureDescriptor = 2;
 let file: string | null = null;
@@ -40,7 +40,10 @@ async function answer(): Promise<void> {
         file = next;
       },
     };
-    const result = values.list === true ? await renderEnvelope(request) : await renderPipeline(request, positionals[1]);
+    const result =
+      values.list === true
+        ? await renderEnvelope(request)
+        : await renderPipeline(request, { slug: positionals[1], preferred: values.prefer });
     writeAll(answerDescriptor, `${JSON.stringify(result)}\n`);
     answered = true;
     process.exit(0);
@@ -53,7 +56,13 @@ function readArguments() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { list: { type: 'boolean' }, now: { type: 'string' }, org: { type: 'string' }, fd: { type: 'string' } },
+      options: {
+        list: { type: 'boolean' },
+        prefer: { type: 'string' },
+        now: { type: 'string' },
+        org: { type: 'string' },
+        fd: { type: 'string' },
+      },
     });
   } catch (error) {
     return fail(new Error(`${error instanceof Error ? error.message : String(error)}\n${usage}`), null);

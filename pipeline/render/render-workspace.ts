@@ -6,7 +6,7 @@ import { resolveCacheKeys } from '../resolve-cache-keys.ts';
 import type { Trigger } from '../trigger.ts';
 import { findPipelineFiles } from './find-pipeline-files.ts';
 import { hashPathsOf } from './hash-paths.ts';
-import { loadDefinitions, pickDefinition } from './load-definitions.ts';
+import { type Choice, loadDefinitions, pickDefinition } from './load-definitions.ts';
 
 export interface RenderRequest {
   /** Absolute, without symbolic links. */
@@ -31,9 +31,9 @@ export interface RegistryEnvelope {
   }[];
 }
 
-/** The IR of the pipeline called `slug`, or of the only one, with its cache keys. Runs the pipeline files in this process. */
-export async function renderPipeline(request: RenderRequest, slug: string | undefined): Promise<PipelineIr> {
-  return render(request, pickDefinition(await load(request), slug));
+/** The IR of the chosen pipeline with its cache keys. Runs the pipeline files in this process. */
+export async function renderPipeline(request: RenderRequest, choice: Choice): Promise<PipelineIr> {
+  return render(request, pickDefinition(await load(request), choice));
 }
 
 /** Every pipeline of the repository, rendered. Runs the pipeline files in this process. */

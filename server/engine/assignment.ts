@@ -21,9 +21,7 @@ export async function loadAssignment(db: Database, leaseId: string, defaults: Ru
     leaseId,
     fence: row.fence,
     capsuleId: row.capsule_id,
-    work: isRender
-      ? { kind: 'render', slug: row.render_slug, organization: row.organization_slug, nowS: Math.floor(row.created_s) }
-      : { kind: 'shell', text: row.command },
+    work: isRender ? renderOf(row) : { kind: 'shell', text: row.command },
     base: row.parent_layer_id === null ? { image: row.image ?? defaults.image } : { layerId: row.parent_layer_id },
     shape: defaults.shape,
     sourceDigest: row.builds_in === null ? row.source_digest : null,
@@ -67,11 +65,22 @@ function loadRow(db: Database, leaseId: string) {
       'builds.source_digest',
       'builds.render_slug',
       'pipelines.slug as pipeline_slug',
+      'pipelines.source_slug',
     ])
     .select('organizations.slug as organization_slug')
     .select(sql<number>`extract(epoch from builds.created_at)::float8`.as('created_s'))
     .where('leases.id', '=', leaseId)
     .executeTakeFirstOrThrow();
+}
+
+function renderOf(row: AssignmentRow): RunAssignment['work'] {
+  return {
+    kind: 'render',
+    slug: row.render_slug,
+    preferred: row.source_slug ?? row.pipeline_slug,
+    organization: row.organization_slug,
+    nowS: Math.floor(row.created_s),
+  };
 }
 
 type AssignmentRow = Awaited<ReturnType<typeof loadRow>>;

@@ -9,7 +9,8 @@ import { type BuildRow, selectBuilds } from './select.ts';
 
 export interface BuildRequest extends PipelineScope {
   readonly body: components['schemas']['CreateBuildRequest'];
-  readonly renderSlug: string;
+  /** Null takes the only pipeline of the source, or of several the one with this pipeline's slug. */
+  readonly renderSlug: string | null;
 }
 
 /**
