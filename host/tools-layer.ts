@@ -1,0 +1,157 @@
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  chmod,
+  copyFile,
+  link,
+  mkdir,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { exists } from './layer-record.ts';
+import { runProgram } from './run-program.ts';
+
+export interface ToolsLayerOptions {
+  readonly dataDir: string;
+  readonly nodeBinary: string;
+  /** The TypeScript sources that become `pipeline/` in the tools. */
+  readonly pipelineDir: string;
+}
+
+/** Where a capsule that gets the tools sees them. */
+export const toolsMountPath = '/opt/caisson';
+
+/**
+ * How to start the tools' Node in any image, also one without a shell or with another C library: by the loader that belongs to
+ * it. Its arguments follow.
+ */
+export const toolsNodeArgv = [
+  `${toolsMountPath}/lib/ld.so`,
+  '--library-path',
+  `${toolsMountPath}/lib`,
+  `${toolsMountPath}/bin/node.bin`,
+] as const;
+
+/** For images with a shell: `node` as people expect it on a PATH. */
+const launcher = `#!/bin/sh\nexec ${toolsNodeArgv.join(' ')} "$@"\n`;
+const keepUnusedMs = 7 * 24 * 3600_000;
+const keepUnfinishedMs = 3600_000;
+
+/**
+ * Makes the directory that capsules see read-only at `/opt/caisson`: Node with its libraries and loader, and the pipeline sources.
+ * Made once for the same Node and sources; later calls only look. Throws `tools_unavailable`.
+ */
+export async function createToolsLayer(options: ToolsLayerOptions): Promise<string> {
+  try {
+    const nodeBinary = await realpath(options.nodeBinary);
+    const sources = await readSources(options.pipelineDir);
+    const parent = join(options.dataDir, 'tools');
+    const directory = join(parent, await keyOf(nodeBinary, sources));
+    if (!(await exists(directory))) await make(directory, nodeBinary, sources);
+    const now = new Date();
+    await utimes(directory, now, now);
+    await removeUnused(parent);
+    return directory;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new AppError(
+      'tools_unavailable',
+      `the tools for capsules could not be made of ${options.nodeBinary}: ${reason}`,
+      { cause },
+    );
+  }
+}
+
+type Sources = ReadonlyMap<string, Buffer>;
+
+/** Every file that runs in a capsule, by its path below the sources' directory. */
+async function readSources(pipelineDir: string): Promise<Sources> {
+  const sources = new Map<string, Buffer>();
+  const walk = async (below: string) => {
+    for (const entry of await readdir(join(pipelineDir, below), { withFileTypes: true })) {
+      const path = join(below, entry.name);
+      if (entry.isDirectory() && !['test', 'node_modules', 'python'].includes(entry.name)) await walk(path);
+      if (/\.ts$|^package\.json$/.test(entry.name) && entry.isFile())
+        sources.set(path, await readFile(join(pipelineDir, path)));
+    }
+  };
+  await walk('.');
+  return new Map([...sources].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The binary counts by size and time of change: hashing a hundred megabytes at each start would be felt. */
+async function keyOf(nodeBinary: string, sources: Sources): Promise<string> {
+  const { size, mtimeMs, ino } = await stat(nodeBinary);
+  const hash = createHash('sha256').update(JSON.stringify([nodeBinary, size, mtimeMs, ino, launcher]));
+  for (const [path, bytes] of sources) hash.update(`${path}\0${bytes.length}\0`).update(bytes);
+  return hash.digest('hex').slice(0, 32);
+}
+
+async function make(directory: string, nodeBinary: string, sources: Sources): Promise<void> {
+  const temp = join(dirname(directory), `.tmp-${randomUUID()}`);
+  try {
+    for (const name of ['bin', 'lib', 'pipeline']) await mkdir(join(temp, name), { recursive: true });
+    await placeProgram(nodeBinary, join(temp, 'bin/node.bin'));
+    await writeFile(join(temp, 'bin/node'), launcher, { mode: 0o755 });
+    await placeLibraries(nodeBinary, join(temp, 'lib'));
+    for (const [path, bytes] of sources) {
+      await mkdir(dirname(join(temp, 'pipeline', path)), { recursive: true });
+      await writeFile(join(temp, 'pipeline', path), bytes, { mode: 0o644 });
+    }
+    await rename(temp, directory).catch(async (error) => {
+      // Another caller was faster; both made the same.
+      if (!(await exists(directory))) throw error;
+    });
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+  }
+}
+
+/** Linked where it can be; a file not everyone may run is copied, because the capsule's root is nobody here. */
+async function placeProgram(from: string, to: string): Promise<void> {
+  const isRunnable = ((await stat(from)).mode & 0o005) === 0o005;
+  const linked =
+    isRunnable &&
+    (await link(from, to)
+      .then(() => true)
+      .catch(() => false));
+  if (linked) return;
+  await copyFile(from, to);
+  await chmod(to, 0o755);
+}
+
+async function placeLibraries(nodeBinary: string, libDir: string): Promise<void> {
+  const { stdout } = await runProgram(['ldd', nodeBinary]);
+  let hasLoader = false;
+  for (const line of stdout.split('\n')) {
+    const library = /^\s*(\S+) => (\/\S+)/.exec(line);
+    const loader = /^\s*(\/\S+) \(0x/.exec(line);
+    if (/=> not found/.test(line)) throw new Error(`a library is missing: ${line.trim()}`);
+    if (library !== null) await copy(library[2] ?? '', join(libDir, library[1] ?? ''), 0o644);
+    if (loader !== null) await copy(loader[1] ?? '', join(libDir, 'ld.so'), 0o755);
+    hasLoader ||= loader !== null;
+  }
+  if (!hasLoader) throw new Error('it is not dynamically linked');
+}
+
+async function copy(from: string, to: string, mode: number): Promise<void> {
+  await copyFile(from, to);
+  await chmod(to, mode);
+}
+
+/** Earlier versions go only long after their last use: a capsule that outlived an upgrade may still look at them. */
+async function removeUnused(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    const path = join(parent, name);
+    const usedAtMs = (await stat(path).catch(() => null))?.mtimeMs ?? Date.now();
+    const keepMs = name.startsWith('.tmp-') ? keepUnfinishedMs : keepUnusedMs;
+    if (Date.now() - usedAtMs > keepMs) await rm(path, { recursive: true, force: true });
+  }
+}
