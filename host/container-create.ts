@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
-import { makeDiskDirs, mountDisk, removeTree } from './container-disk.ts';
+import { diskMount, makeDiskDirs, removeTree } from './container-disk.ts';
 import { asAppError, isErrno } from './container-errors.ts';
 import { type CapsuleLayout, type Installation, layoutOf } from './container-layout.ts';
 import { makeContainerMachine, takeDown } from './container-machine.ts';
@@ -45,7 +45,9 @@ export async function startCapsule(context: ContainerContext, spec: MachineSpec)
   try {
     if (spec.egress === 'internet') slot = await context.network.pool.acquire();
     await prepare(context, { layout, spec, slot });
-    await startContainer({ layout, runtime: context.runtime, agentPath: context.agentPath, timeoutMs: startTimeoutMs });
+    const { runtime, agentPath, skeletonDir } = context;
+    const disk = diskMount(layout, [...spec.layers, skeletonDir]);
+    await startContainer({ layout, runtime, agentPath, disk, timeoutMs: startTimeoutMs });
     return await meetAgent(context, { layout, cgroup, slot });
   } catch (error) {
     await removeFailed(context, { layout, cgroup, slot });
@@ -65,9 +67,9 @@ async function prepare(
 ): Promise<void> {
   await writeState(layout, { version: 1, capsuleId: layout.capsuleId, networkSlot: slot?.number ?? null });
   await mkdir(layout.runDir, { mode: 0o711 });
-  await Promise.all([makeDiskDirs(layout), mkdir(layout.rootDir, { mode: 0o755 })]);
   await Promise.all([
-    mountDisk(layout, [...spec.layers, context.skeletonDir]),
+    makeDiskDirs(layout),
+    mkdir(layout.rootDir, { mode: 0o755 }),
     writeBundle({
       layout,
       spec,
@@ -99,7 +101,7 @@ async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: Ca
     guest,
     init,
     releaseNetwork: async () => {
-      if (slot) await pool.release(slot);
+      if (slot) pool.release(slot);
     },
     onStopped: () => context.live.delete(layout.capsuleId),
   });

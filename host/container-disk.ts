@@ -16,11 +16,17 @@ export async function makeDiskDirs(layout: CapsuleLayout): Promise<void> {
   await chown(layout.upperDir, idMap.baseId, idMap.baseId);
 }
 
+/** How to mount a capsule's disk: `mount -o options` from within `cwd`, since the names of the layers are relative to it. */
+export interface DiskMount {
+  readonly cwd: string;
+  readonly options: string;
+}
+
 /**
- * Mounts the capsule's disk: its own writable layer above `lowerDirs`, top first. Throws `provision_failed`, also when the names of
- * the layers do not fit the kernel's limit.
+ * The overlay of a capsule's own writable layer above `lowerDirs`, top first. Throws `provision_failed` when the names of the layers
+ * do not fit the kernel's limit.
  */
-export async function mountDisk(layout: CapsuleLayout, lowerDirs: readonly string[]): Promise<void> {
+export function diskMount(layout: CapsuleLayout, lowerDirs: readonly string[]): DiskMount {
   const { cwd, lowerdir } = overlayLowers(lowerDirs);
   const options = [
     `lowerdir=${lowerdir}`,
@@ -38,24 +44,14 @@ export async function mountDisk(layout: CapsuleLayout, lowerDirs: readonly strin
   if (Buffer.byteLength(options) > maxMountOptionBytes) {
     throw new AppError('provision_failed', `${lowerDirs.length} layers are more than one disk can have`);
   }
-  // The newer mount API takes options of at most 255 bytes.
-  const env = { ...mountEnv, LIBMOUNT_FORCE_MOUNT2: 'always' };
-  await runProgram(['mount', '-n', '-i', '-t', 'overlay', 'overlay', '-o', options, layout.rootDir], {
-    cwd,
-    env,
-    timeoutMs: 20_000,
-  }).catch((error: unknown) => {
-    throw asAppError(error, 'provision_failed', 'the disk could not be mounted');
-  });
+  return { cwd, options };
 }
-
-const mountEnv = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
 
 /** Unmounts everything at or below `directory`, deepest first. Nothing mounted there is fine. */
 export async function unmountBelow(directory: string): Promise<void> {
   const targets = (await mountsBelow(directory)).toReversed();
   if (targets.length === 0) return;
-  await runProgram(['umount', '-n', '--', ...targets], { env: mountEnv, timeoutMs: 60_000 }).catch((error: unknown) => {
+  await runProgram(['umount', '-n', '--', ...targets], { timeoutMs: 60_000 }).catch((error: unknown) => {
     throw asAppError(error, 'provision_failed', 'the disk could not be unmounted');
   });
 }

@@ -15,14 +15,14 @@ export interface NetworkPoolOptions {
 export interface NetworkPool {
   /** A namespace nobody else uses; waits when none is ready. */
   acquire(): Promise<NetworkSlot>;
-  /** Takes back the namespace of a dead capsule: it serves again if it is clean, else it is removed. */
-  release(slot: NetworkSlot): Promise<void>;
+  /** Takes back the namespace of a dead capsule: later it serves again if it is clean, else it is removed. */
+  release(slot: NetworkSlot): void;
   /** Removes a slot that is in an unknown state. */
   discard(number: number): Promise<void>;
   slot(number: number): NetworkSlot;
-  /** Resolves when as many are ready as wanted. */
+  /** Resolves when as many are ready as wanted and nothing is being given back. */
   filled(): Promise<void>;
-  /** Removes what is ready; acquired slots stay. */
+  /** Removes what is ready or given back; acquired slots stay. */
   close(): Promise<void>;
 }
 
@@ -32,6 +32,10 @@ interface PoolState {
   /** Numbers that must not be handed out: ready, in use, being made or removed. */
   readonly busy: Set<number>;
   readonly waiters: PromiseWithResolvers<NetworkSlot>[];
+  /** Slots being given back. */
+  readonly returning: Set<Promise<void>>;
+  /** Slots that could not be removed; `close` tries again. */
+  readonly stuck: Set<NetworkSlot>;
   refill: Promise<void> | null;
   nextNumber: number;
   isClosed: boolean;
@@ -42,7 +46,17 @@ const batchSize = 4;
 
 export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
   const busy = new Set(options.taken);
-  const state: PoolState = { options, ready: [], busy, waiters: [], refill: null, nextNumber: 0, isClosed: false };
+  const state: PoolState = {
+    options,
+    ready: [],
+    busy,
+    waiters: [],
+    returning: new Set(),
+    stuck: new Set(),
+    refill: null,
+    nextNumber: 0,
+    isClosed: false,
+  };
   startRefill(state);
   return {
     acquire() {
@@ -56,31 +70,41 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
       startRefill(state);
       return waiter.promise;
     },
-    release: (slot) => release(state, slot),
+    release(slot) {
+      const returning = giveBack(state, slot).finally(() => state.returning.delete(returning));
+      state.returning.add(returning);
+    },
     async discard(number) {
       await removeSlots([slotAt(state, number)]);
       state.busy.delete(number);
     },
     slot: (number) => slotAt(state, number),
-    async filled() {
-      while (state.refill) await state.refill;
-    },
+    filled: () => settle(state),
     async close() {
       state.isClosed = true;
-      while (state.refill) await state.refill;
-      const ready = state.ready.splice(0);
-      await removeSlots(ready);
-      for (const slot of ready) state.busy.delete(slot.number);
+      await settle(state);
+      const slots = [...state.ready.splice(0), ...state.stuck];
+      await removeSlots(slots);
+      state.stuck.clear();
+      for (const slot of slots) state.busy.delete(slot.number);
     },
   };
 }
 
-async function release(state: PoolState, slot: NetworkSlot): Promise<void> {
+async function settle(state: PoolState): Promise<void> {
+  while (state.refill || state.returning.size > 0) await Promise.all([state.refill, ...state.returning]);
+}
+
+async function giveBack(state: PoolState, slot: NetworkSlot): Promise<void> {
   // Its place was refilled when it was taken: without room for both no namespace would ever serve twice.
   const isWanted = !state.isClosed && state.ready.length < 2 * state.options.size;
   if (isWanted && (await isSlotClean(slot).catch(() => false)) && !state.isClosed) return put(state, slot);
-  await removeSlots([slot]);
-  state.busy.delete(slot.number);
+  try {
+    await removeSlots([slot]);
+    state.busy.delete(slot.number);
+  } catch {
+    state.stuck.add(slot);
+  }
   startRefill(state);
 }
 
