@@ -55,6 +55,7 @@ export async function createApp(deps: AppDeps): Promise<FastifyInstance> {
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
   });
+  endConnectionsOnClose(app);
   const requestLog = addRequestLog(app, deps);
   addCors(app, corsOrigins);
   app.setErrorHandler(makeCiErrorHandler(deps.logger, docsBaseUrl));
@@ -68,6 +69,17 @@ export async function createApp(deps: AppDeps): Promise<FastifyInstance> {
   addHealth(app, deps.isDraining);
   addMetrics(app, deps.metrics);
   return app;
+}
+
+/** The answers still under way when closing begins end their connections; kept alive, those would hold up the end. */
+function endConnectionsOnClose(app: FastifyInstance): void {
+  let isClosing = false;
+  app.addHook('preClose', async () => {
+    isClosing = true;
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    if (isClosing) void reply.header('connection', 'close');
+  });
 }
 
 function acceptedId(header: string | string[] | undefined): string | null {

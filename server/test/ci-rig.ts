@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +58,8 @@ export interface CiRig {
   pipeline(name?: string): Promise<string>;
   /** A build of it with these IR steps; returns its number and id. */
   build(pipeline: string, ir: string): Promise<{ number: number; id: string }>;
+  /** How many archives are being stored. */
+  uploads(): Promise<number>;
   closeApp(): Promise<void>;
   close(): Promise<void>;
 }
@@ -160,6 +162,7 @@ export async function ciRig({ settings, maxSourceBytes, hosts = [] }: CiRigOptio
         .executeTakeFirstOrThrow();
       return { number, id: row.id };
     },
+    uploads: async () => (await readdir(directory)).filter((name) => name.startsWith('.tmp-')).length,
     closeApp: () => app.close(),
     async close() {
       await app.close();

@@ -2,7 +2,7 @@ import { chunkFrame, doneFrame, heartbeatFrame, historyFrame, type LogChunk } fr
 import { decodeOutput } from '@caisson/contracts/ci/log-text';
 import type { Engine } from '../../engine/engine.ts';
 import type { Database } from '../../store/database.ts';
-import { hasJobEnded, type LogRow, readLogPage, readLogTails } from './log-rows.ts';
+import { hasJobEnded, type LogRow, logStreams, readLastSeq, readLogPage, readLogTails } from './log-rows.ts';
 import { makeWakeUp } from './wake-up.ts';
 
 export interface LogEventsDeps {
@@ -49,7 +49,7 @@ export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): As
       }
       if (input.signal.aborted) return;
       if (hasEnded) {
-        yield* lastFrames(place);
+        yield* await lastFrames(deps.db, input, place);
         return;
       }
       const remainingMs = Math.max(0, sentAtMs + input.heartbeatMs - performance.now());
@@ -107,13 +107,17 @@ function chunkOf({ seq, stream, content: bytes, atMs }: LogRow, place: Place): L
   return { seq, stream, content, atMs };
 }
 
-/** A character the output broke off in is shown under a number that no output has; then the stream is done. */
-function* lastFrames(place: Place): Generator<string> {
-  for (const [stream, rest] of place.rests) {
-    if (rest.length === 0) continue;
-    const content = new TextDecoder().decode(rest);
-    yield chunkFrame({ seq: place.nextSeq, stream, content, atMs: place.lastAtMs });
-    place.nextSeq += 1;
-  }
-  yield doneFrame;
+/**
+ * A character the output broke off in is shown under a number that no output has, unless the reader came back behind it; then the
+ * stream is done.
+ */
+async function lastFrames(db: Database, { jobId, fromSeq }: LogEventsInput, place: Place): Promise<string[]> {
+  const broken = logStreams.flatMap((stream) => {
+    const rest = place.rests.get(stream) ?? new Uint8Array();
+    return rest.length > 0 ? [{ stream, content: new TextDecoder().decode(rest) }] : [];
+  });
+  if (broken.length === 0) return [doneFrame];
+  const firstSeq = (await readLastSeq(db, jobId)) + 1;
+  const chunks = broken.map((rest, index) => ({ ...rest, seq: firstSeq + index, atMs: place.lastAtMs }));
+  return [...chunks.filter(({ seq }) => seq >= fromSeq).map(chunkFrame), doneFrame];
 }

@@ -9,7 +9,8 @@ export interface LogRow {
   readonly atMs: number;
 }
 
-const streams = ['stdout', 'stderr', 'meta'] as const;
+/** Output streams by their number in the table. */
+export const logStreams = ['stdout', 'stderr', 'meta'] as const;
 const pageRows = 64;
 /** An unfinished character has at most three bytes, so no more chunks than this can matter. */
 const tailRows = 3;
@@ -25,7 +26,7 @@ export async function readLogPage(db: Database, jobId: string, fromSeq: number):
     .orderBy('seq')
     .limit(pageRows)
     .execute();
-  return rows.map(({ seq, stream, content, at }) => ({ seq, stream: streams[stream], content, atMs: at.getTime() }));
+  return rows.map(({ seq, stream, content, at }) => ({ seq, stream: logStreams[stream], content, atMs: at.getTime() }));
 }
 
 /** The last bytes of each output stream before number `seq`: enough to know whether a character is unfinished there. */
@@ -45,9 +46,19 @@ export async function readLogTails(
       .orderBy('seq', 'desc')
       .limit(tailRows)
       .execute();
-    return { stream: streams[number], tail: Buffer.concat(rows.map((row) => row.content).reverse()) };
+    return { stream: logStreams[number], tail: Buffer.concat(rows.map((row) => row.content).reverse()) };
   };
   return Promise.all([tailOf(0), tailOf(1), tailOf(2)]);
+}
+
+/** Number of the last output of a job; 0 without any. */
+export async function readLastSeq(db: Database, jobId: string): Promise<number> {
+  const row = await db
+    .selectFrom('log_chunks')
+    .select(({ fn }) => fn.max('seq').as('seq'))
+    .where('job_id', '=', jobId)
+    .executeTakeFirst();
+  return row?.seq ?? 0;
 }
 
 /** Whether a job will say no more. Asked before its output is read, a yes means that all of the output is there. */

@@ -21,7 +21,7 @@ export async function addCiRoutes(app: FastifyInstance, options: CiRoutesOptions
   await app.register(async (scope) => {
     scope.addHook('preValidation', cleanInput);
     scope.addHook('onRoute', simplifyBody);
-    addUploadParser(scope);
+    addBodyParsers(scope);
     await scope.register(fastifyOpenapiGlue, {
       specification: options.contract.document,
       operationResolver: (id: string) => routeOf(options, id) as RouteOptions,
@@ -72,11 +72,17 @@ function simplifyBody(route: RouteOptions): void {
   else delete route.schema.body;
 }
 
-function addUploadParser(scope: FastifyInstance): void {
-  scope.removeContentTypeParser('text/plain');
+function addBodyParsers(scope: FastifyInstance): void {
+  scope.removeContentTypeParser(['text/plain', 'application/json']);
   scope.addContentTypeParser(['application/gzip', 'application/octet-stream'], (request, payload, done) => {
     if (operationIdOf(request) === 'uploadSource') done(null, payload);
     else done(new AppError('unsupported_media_type', 'this operation takes application/json'));
+  });
+  const parseJson = scope.getDefaultJsonParser('error', 'error');
+  scope.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, text, done) => {
+    // Some clients name the type on every request, also where there is nothing to send.
+    if (text === '' && !request.routeOptions.schema?.body) done(null, undefined);
+    else void parseJson(request, text, done);
   });
 }
 

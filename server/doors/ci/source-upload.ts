@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { AppError } from '@caisson/contracts/app-error';
 import type { CiCaller, CiDeps, Output } from './operation.ts';
 import { recordSource } from './record-source.ts';
@@ -6,8 +6,8 @@ import { findOrganization } from './scope.ts';
 
 export interface SourceUpload {
   readonly path: { readonly org: string };
-  /** The archive as it arrives. */
-  readonly body: Readable;
+  /** The archive as it arrives; anything but a stream came under another content type. */
+  readonly body: unknown;
 }
 
 /** Streams an archive to the blob store and answers under which digest builds may name it. */
@@ -17,6 +17,9 @@ export async function uploadSource(
   { path, body }: SourceUpload,
 ): Promise<Output<'uploadSource'>> {
   const organization = await findOrganization(deps, caller, { ...path, action: 'source.upload' });
+  if (!(body instanceof Readable)) {
+    throw new AppError('unsupported_media_type', 'send the archive as application/gzip');
+  }
   const stored = await deps.blobs.put(checked(body, deps.maxSourceBytes));
   await recordSource(deps.db, organization.id, stored);
   return { digest: stored.digest, size_bytes: stored.sizeBytes };
