@@ -1,7 +1,7 @@
-import { mkdtemp, rm, statfs } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Config } from '@caisson/server/config';
 import { postgresAccount } from '@caisson/server/postgres-account';
 import { preparePostgresBinaries } from '@caisson/server/postgres-binaries';
@@ -9,15 +9,10 @@ import { checkDatabase } from '@caisson/server/postgres-check';
 import type { Requirement } from './requirement.ts';
 import { missing, ok, warning } from './requirement.ts';
 
-const gib = 1024 ** 3;
-const leastDiskBytes = 2 * gib;
-const goodDiskBytes = 10 * gib;
-
-/** What the control plane needs of this machine: a database, room, a free port. */
+/** What the control plane needs of this machine: a database and a free port. */
 export function serverRequirements(config: Config): Promise<Requirement[]> {
   return Promise.all([
     config.databaseUrl ? checkOwnDatabase(config.databaseUrl) : checkEmbeddedDatabase(config.dataDir),
-    checkDisk(config.dataDir),
     checkPort(config),
   ]);
 }
@@ -40,28 +35,6 @@ async function checkEmbeddedDatabase(dataDir: string): Promise<Requirement> {
     return missing('PostgreSQL', messageOf(error), 'set DATABASE_URL to a PostgreSQL of your own (15 or newer)');
   } finally {
     await rm(copyDir, { recursive: true, force: true });
-  }
-}
-
-async function checkDisk(dataDir: string): Promise<Requirement> {
-  const { bavail, bsize } = await statfsAbove(dataDir);
-  const freeBytes = bavail * bsize;
-  const detail = `${(freeBytes / gib).toFixed(1)} GiB free for ${dataDir}`;
-  const fix = 'free some space, or set CAISSON_DATA_DIR to a larger disk';
-  if (freeBytes < leastDiskBytes) return missing('disk', detail, fix);
-  return freeBytes < goodDiskBytes
-    ? warning('disk', `${detail}; images and snapshots need more soon`, fix)
-    : ok('disk', detail);
-}
-
-/** Of the directory, or of the nearest one above it that exists. */
-async function statfsAbove(path: string): Promise<{ bavail: number; bsize: number }> {
-  try {
-    return await statfs(path);
-  } catch (error) {
-    const above = dirname(path);
-    if (above === path) throw error;
-    return statfsAbove(above);
   }
 }
 

@@ -18,13 +18,18 @@ export function registerDoctor(program: Command, context: CliContext): void {
 }
 
 async function readRequirements({ config }: CliContext): Promise<Requirement[]> {
-  const [{ readConfig }, { cloneRequirements }, { serverRequirements }] = await Promise.all([
+  const [{ readConfig }, { hostRequirements }, { cloneRequirements }, { serverRequirements }] = await Promise.all([
     import('@caisson/server/config'),
+    import('@caisson/host/requirements'),
     import('../clone-requirements.ts'),
     import('../server-requirements.ts'),
   ]);
   const settings = readConfig(config.environment);
-  const parts = await Promise.all([cloneRequirements(), serverRequirements(settings)]);
+  const parts = await Promise.all([
+    cloneRequirements(),
+    serverRequirements(settings),
+    hostRequirements(settings.dataDir),
+  ]);
   return parts.flat();
 }
 
