@@ -141,6 +141,13 @@ export default [{ slug: 'ci', name: 'All', triggers: [push({ branch: 'main' }), 
     expect(JSON.parse(stdout).graph.nodes[0].step.cmd).toBe('b');
   });
 
+  test('the preferred one where several could be meant, and the only one whatever is preferred', () => {
+    const { stdout } = render(temporaryRepository(two), '--prefer', 'nightly');
+    expect(JSON.parse(stdout).graph.nodes[0].step.cmd).toBe('b');
+    expect(renderFile(one, '--prefer', 'nightly').code).toBe(0);
+    expect(render(temporaryRepository(two), '--prefer', 'x').code).toBe(1);
+  });
+
   test('not one that is left open or does not exist', () => {
     const root = temporaryRepository(two);
     expect(render(root)).toMatchObject({
