@@ -21,11 +21,13 @@ struct process {
   pid_t group;      /* of the process, which leads it */
   bool starting;    /* the program does not run yet; the status pipe will tell */
   bool reaped;      /* the main process has ended */
+  bool lingered;    /* and the time for background processes is over */
   bool finished;    /* its exit is decided: no output will be added */
   bool attached, answer_due, exit_told;
   bool forgotten; /* its output goes nowhere and the slot ends with it */
   bool timed_out;
   bool stdin_ending, stdin_closed_due;
+  bool end_of_text_due; /* the end of input as a terminal knows it: a byte, sent once what waits is through */
   bool terminal;
   int status_fd, stdin_fd, output_fd[2];
   int status_slot, stdin_slot, output_slot[2];
@@ -328,7 +330,8 @@ static bool still_owed(const struct process *process, int stream) {
 static void try_finish(struct process *process) {
   if (process->finished || !process->reaped || process->starting) return;
   bool open = process->output_fd[OUT] >= 0 || process->output_fd[ERR] >= 0;
-  if (open && (now_ms() < process->linger_ms || still_owed(process, OUT) || still_owed(process, ERR))) return;
+  process->lingered = now_ms() >= process->linger_ms;
+  if (open && (!process->lingered || still_owed(process, OUT) || still_owed(process, ERR))) return;
   for (int stream = OUT; stream <= ERR; stream++) {
     if (process->output_fd[stream] >= 0 && !process->terminal) drain_add(process->output_fd[stream]);
     else close_fd(&process->output_fd[stream]);
@@ -421,6 +424,8 @@ bool process_pump(void) {
 static void feed_stdin(struct process *process) {
   if (process->stdin_fd < 0) return;
   bool alive = queue_drain(&process->input, process->stdin_fd);
+  if (alive && process->input.length == 0 && process->end_of_text_due)
+    process->end_of_text_due = write(process->stdin_fd, "\4", 1) != 1;
   if (alive && !(process->stdin_ending && process->input.length == 0)) return;
   process->stdin_closed_due = !alive && process->attached;
   close_fd(&process->stdin_fd);
@@ -432,12 +437,13 @@ void process_poll(void) {
     process->status_slot = process->stdin_slot = process->output_slot[OUT] = process->output_slot[ERR] = -1;
     if (process->id == 0 || process->finished) continue;
     if (process->status_fd >= 0) process->status_slot = poll_add(process->status_fd, POLLIN);
-    if (process->stdin_fd >= 0 && process->input.length > 0) process->stdin_slot = poll_add(process->stdin_fd, POLLOUT);
+    if (process->stdin_fd >= 0 && (process->input.length > 0 || process->end_of_text_due))
+      process->stdin_slot = poll_add(process->stdin_fd, POLLOUT);
     for (int stream = OUT; stream <= ERR; stream++)
       if (process->output_fd[stream] >= 0 && ring_room(process) > 0)
         process->output_slot[stream] = poll_add(process->output_fd[stream], POLLIN);
     if (process->deadline_ms) wake_at(process->deadline_ms);
-    if (process->reaped && process->linger_ms > now_ms()) wake_at(process->linger_ms);
+    if (process->reaped && !process->lingered) wake_at(process->linger_ms);
   }
 }
 
@@ -509,9 +515,8 @@ void process_stdin(const struct frame *frame) {
 
 void process_stdin_close(const struct frame *frame) {
   struct process *process = find_attached(frame->id);
-  static const uint8_t end_of_text = 4;
   if (!process || process->stdin_fd < 0 || process->stdin_ending) return;
-  if (process->terminal) queue_push(&process->input, &end_of_text, 1); /* a terminal has no other end of input */
+  if (process->terminal) process->end_of_text_due = true;
   else process->stdin_ending = true;
   feed_stdin(process);
 }

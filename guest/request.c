@@ -175,6 +175,8 @@ static bool receive(struct request *request) {
   struct iovec parts[2] = {{&type, 1}, {channel_payload(), DATA_CHUNK_BYTES}};
   struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
   ssize_t got = recvmsg(request->control_fd, &message, 0);
+  /* A worker that ended without reading the commit leaves this error in front of its last packet. */
+  if (got < 0 && errno == ECONNRESET) got = recvmsg(request->control_fd, &message, 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (got <= 0) {
     channel_error(A_REQUEST_ERROR, request->id, E_IO_ERROR, "the file worker died");

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type AgentVariant, buildAgent } from '../../host/guest-binary.ts';
 import { connectGuest } from '../../host/guest-channel.ts';
-import type { ExecSpec, GuestExit, GuestLink, GuestProcess } from '../../host/guest-link.ts';
+import type { ExecSpec, GuestExit, GuestLink, GuestOutput, GuestProcess } from '../../host/guest-link.ts';
 
 /** An agent that runs as a plain process on this machine, without any sandbox. */
 export interface RunningAgent {
@@ -127,14 +127,15 @@ export async function runToEnd(link: GuestLink, spec: ExecSpec): Promise<Finishe
   return finish(await link.exec(spec));
 }
 
-/** Reads until the text of both streams together contains `needle`; returns the offset reached. */
+/** Reads until the text of both streams together contains `needle`; the same output may be read on afterwards. */
 export async function readUntil(
-  output: AsyncIterator<{ bytes: Uint8Array; endOffset: number }>,
+  output: AsyncIterable<GuestOutput>,
   needle: string,
 ): Promise<{ text: string; endOffset: number }> {
+  const iterator = output[Symbol.asyncIterator]();
   let text = '';
   for (;;) {
-    const next = await output.next();
+    const next = await iterator.next();
     if (next.done === true) throw new Error(`the output ended without "${needle}": ${text}`);
     text += Buffer.from(next.value.bytes).toString('latin1');
     if (text.includes(needle)) return { text, endOffset: next.value.endOffset };
