@@ -36,7 +36,9 @@ function hostsFile(hostname: string): string {
 }
 
 /**
- * What a container usually may, less raw sockets, device nodes and audit. All of them hold only within the capsule's user namespace.
+ * What a container usually may, less device nodes and audit. All of them hold only within the capsule's user namespace. NET_RAW is here
+ * because `ping` carries it and would not even start otherwise; it opens no raw socket, since the network namespace does not belong to
+ * the user namespace and the system call filter refuses them.
  */
 const capabilities = [
   'CAP_CHOWN',
@@ -49,6 +51,7 @@ const capabilities = [
   'CAP_SETPCAP',
   'CAP_SETFCAP',
   'CAP_NET_BIND_SERVICE',
+  'CAP_NET_RAW',
   'CAP_SYS_CHROOT',
 ];
 

@@ -39,13 +39,19 @@ const refusedCalls = `
   settimeofday clock_settime clock_adjtime sethostname setdomainname iopl ioperm move_pages migrate_pages memfd_secret
   nfsservctl`;
 
-const errno = { EPERM: 1, ENOSYS: 38, EAFNOSUPPORT: 97 } as const;
+const errno = { EPERM: 1, ENOSYS: 38 } as const;
 
 /** Every CLONE_NEW* flag: a namespace of its own would hand out capabilities over kernel parts the capsule has no business with. */
 const namespaceFlags = 0x7e020000;
 
-/** unix, inet, inet6, netlink: no vsock (it reaches the hypervisor), no packet sockets, no kernel crypto sockets. */
-const socketFamilies = [1, 2, 10, 16];
+/**
+ * Stream, datagram and sequential sockets of unix, inet and inet6, any of netlink: no raw or packet sockets, no vsock (it reaches the
+ * hypervisor), none of the kernel's crypto. The low four bits of the second argument are the type.
+ */
+const socketRules = [
+  ...[1, 2, 10].flatMap((family) => [1, 2, 5].map((type) => [equals(0, family), masked(1, 0xf, type)])),
+  [equals(0, 16)],
+];
 
 /** Plain Linux, its 32-bit personality, without address randomization (debuggers, sanitizers), and the query. */
 const personalities = [0x0, 0x8, 0x40000, 0xffffffff];
@@ -71,23 +77,23 @@ export function seccompProfile(architecture: NodeJS.Architecture): object {
     syscalls: [
       { names: words(allowedCalls), action: 'SCMP_ACT_ALLOW' },
       { names: words(refusedCalls), action: 'SCMP_ACT_ERRNO', errnoRet: errno.EPERM },
-      ...allowWhere('socket', 0, socketFamilies),
-      ...allowWhere('personality', 0, personalities),
-      {
-        names: ['clone'],
-        action: 'SCMP_ACT_ALLOW',
-        args: [{ index: 0, value: namespaceFlags, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }],
-      },
+      ...socketRules.map((args) => allowWhere('socket', args)),
+      ...personalities.map((value) => allowWhere('personality', [equals(0, value)])),
+      allowWhere('clone', [masked(0, namespaceFlags, 0)]),
     ],
   };
 }
 
-function allowWhere(call: string, index: number, values: readonly number[]): readonly object[] {
-  return values.map((value) => ({
-    names: [call],
-    action: 'SCMP_ACT_ALLOW',
-    args: [{ index, value, op: 'SCMP_CMP_EQ' }],
-  }));
+function allowWhere(call: string, args: readonly object[]): object {
+  return { names: [call], action: 'SCMP_ACT_ALLOW', args };
+}
+
+function equals(index: number, value: number): object {
+  return { index, value, op: 'SCMP_CMP_EQ' };
+}
+
+function masked(index: number, mask: number, value: number): object {
+  return { index, value: mask, valueTwo: value, op: 'SCMP_CMP_MASKED_EQ' };
 }
 
 function words(text: string): readonly string[] {
