@@ -59,11 +59,7 @@ export interface DebianBuild {
 export async function buildDebian(build: DebianBuild, rootDir: string): Promise<string> {
   const { recipe } = build;
   const lines = await debianSourceLines(build.aptDir, recipe.suite);
-  const progress = aptProgress({
-    title: `building image ${recipe.name}`,
-    totalRounds: recipe.packages.length === 0 ? 1 : 2,
-    progress: build.progress,
-  });
+  const progress = aptProgress({ title: `building image ${recipe.name}`, progress: build.progress });
   try {
     await runProgram(mmdebstrapArgv(recipe, rootDir, lines), {
       timeoutMs: buildTimeoutMs,
@@ -86,6 +82,8 @@ function mmdebstrapArgv(recipe: DebianRecipe, rootDir: string, sourceLines: read
   return [
     ...['unshare', '--pid', '--fork', '--kill-child', '--'],
     ...['mmdebstrap', '--mode=root', '--variant=minbase', '--format=directory', '--verbose', '--skip=check/qemu'],
+    // Keeps the usrmerge package out, which would bring all of perl in early and then move the whole tree.
+    '--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr',
     ...dpkgOptions.map((option) => `--dpkgopt=${option}`),
     ...include,
     recipe.suite,
