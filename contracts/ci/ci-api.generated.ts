@@ -1505,6 +1505,8 @@ export interface components {
             description?: string | null;
             /** @description `owner/name`; read from the clone URL when absent. */
             repo_name?: string | null;
+            /** @description Slug of the pipeline inside the source; the same as the slug when absent. */
+            source_slug?: string | null;
         };
         /** @description One run of a pipeline. */
         Build: {
@@ -4139,7 +4141,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description `organization_not_found`, `pipeline_not_found`, `source_not_found` */
+            /** @description `organization_not_found`, `pipeline_not_found` */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -4220,7 +4222,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description `organization_not_found`, `pipeline_not_found`, `source_not_found` */
+            /** @description `organization_not_found`, `pipeline_not_found` */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -46,6 +46,10 @@ const allowed: readonly { readonly reason: string; readonly ours?: RegExp; reado
     reason: 'our additions to the request for a build',
     ours: /^schema Create(?:Repo)?BuildRequest\.(?:source_digest|stop_on_failure|source_slug)\? /,
   },
+  {
+    reason: 'our addition: a pipeline says what it is called in its source',
+    ours: /^schema CreatePipelineRequest\.source_slug\? /,
+  },
 ];
 
 test('the document promises what the wire promises', () => {

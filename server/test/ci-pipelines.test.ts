@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CiRig, ciRig } from './ci-rig.ts';
+import { ir } from './engine-rig.ts';
 
 let rig: CiRig;
 beforeAll(async () => {
@@ -67,6 +68,17 @@ describe('pipelines', () => {
     }
     const missing = await rig.call('GET', `${pipelines}/nothing`);
     expect([missing.status, missing.json.error.code]).toEqual([404, 'pipeline_not_found']);
+  });
+
+  test('a name inside the source may be given and is the slug otherwise', async () => {
+    const build = { branch: 'main', commit: 'c', pipeline_ir: ir({ a: ['true'] }), repo_name: 'acme/app' };
+    const start = async (source_slug: string) =>
+      rig.call('POST', '/api/v0/organizations/local/builds', { json: { ...build, source_slug } });
+    await rig.call('POST', pipelines, { json: { ...valid, name: 'release', source_slug: 'ship it' } });
+    expect((await start('ship it')).json.pipeline_slug).toBe('release');
+    expect((await start('my-app')).json.pipeline_slug).toBe('my-app');
+    expect((await start('release')).json.error.code).toBe('pipeline_not_found');
+    await rig.db.deleteFrom('pipelines').where('slug', '=', 'release').execute();
   });
 
   test('an archived one is not listed but can be seen', async () => {

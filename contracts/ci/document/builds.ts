@@ -45,7 +45,7 @@ export const buildOperations: readonly Operation[] = [
       'A pipeline that cannot be rendered or planned leaves a failed build and answers `build_plan_rejected`.',
     body: { schema: 'CreateBuildRequest' },
     answer: { status: 201, schema: 'Build', description: 'The build.' },
-    refusals: [...creation, 'source_not_found'],
+    refusals: creation,
     invalid: 'build_invalid',
   },
   {
@@ -59,7 +59,7 @@ export const buildOperations: readonly Operation[] = [
       'Finds the pipeline by `repo_name` (letter case does not matter) and `source_slug`, then does what `createBuild` does.',
     body: { schema: 'CreateRepoBuildRequest' },
     answer: { status: 201, schema: 'Build', description: 'The build.' },
-    refusals: [...creation, 'source_not_found'],
+    refusals: creation,
     invalid: 'build_invalid',
   },
   {

@@ -1,6 +1,6 @@
 import type { Operation } from './operation.ts';
 import { paging } from './parameters.ts';
-import { choice, flag, type JsonSchema, nullable, page, record, text, time, words } from './schema.ts';
+import { choice, flag, type JsonSchema, nullable, own, page, record, text, time, words } from './schema.ts';
 
 export const pipelineOperations: readonly Operation[] = [
   {
@@ -62,6 +62,9 @@ export const pipelineSchemas: Readonly<Record<string, JsonSchema>> = {
     {
       description: nullable(text('What it is for.', { maxLength: 4096 })),
       repo_name: nullable(text('`owner/name`; read from the clone URL when absent.', { maxLength: 255 })),
+      source_slug: own(
+        nullable(text('Slug of the pipeline inside the source; the same as the slug when absent.', { maxLength: 255 })),
+      ),
     },
   ),
 };

@@ -21,8 +21,8 @@ export const createPipeline: Handler<'createPipeline'> = async (deps, caller, { 
       repository: body.repository.trim(),
       default_branch: body.default_branch.trim(),
       repo_name: body.repo_name?.trim() || repoNameOf(body.repository),
-      // The pipeline of the same name in the source, so that a build by source finds it.
-      source_slug: slug,
+      // Never null, so that a build by source finds it.
+      source_slug: body.source_slug?.trim() || slug,
       description: body.description ?? null,
     })
     .onConflict((conflict) => conflict.columns(['organization_id', 'slug']).doNothing())
