@@ -38,7 +38,10 @@ describeAgents('exec', (agent) => {
 
   test('takes a large argument list in several frames', async () => {
     const arguments_ = Array.from({ length: 8000 }, (_, index) => `${index}`.padStart(100, '0'));
-    const { stdout } = await runToEnd(link, command(['/bin/sh', '-c', 'echo $# ; echo ${8000}', 'sh', ...arguments_]));
+    const { stdout } = await runToEnd(
+      link,
+      command(['/bin/sh', '-c', 'echo $#; shift 7999; echo $1', 'sh', ...arguments_]),
+    );
     expect(stdout).toBe(`8000\n${arguments_[7999]}\n`);
   });
 
