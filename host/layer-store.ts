@@ -9,7 +9,10 @@ export interface LayerStore {
   directories(stack: readonly string[]): readonly string[];
   /** Makes a finished capsule's writable directory the layer `layerId` on top of `stack` by renaming it: O(1). */
   seal(layerId: string, upperDir: string, stack: readonly string[]): Promise<void>;
-  /** Holds a layer and all below it in place while `holder` (a capsule id) uses it. Idempotent, durable. */
+  /**
+   * Holds a layer and all below it in place while `holder` (a capsule id) uses it. Idempotent, durable. Throws
+   * `AppError('snapshot_missing')` when the layer is not here.
+   */
   hold(layerId: string, holder: string): Promise<void>;
   drop(layerId: string, holder: string): Promise<void>;
   /** Nobody will ask for this layer by id again; it goes when nothing holds it or stacks on it. */
@@ -21,15 +24,18 @@ export interface LayerStore {
 /** Source archives (gzipped tars by sha256) and the layers they unpack to: `/workspace` with the tree in it. */
 export interface SourceStore {
   has(digest: string): Promise<boolean>;
-  /** Stores an archive; throws `HostError('blob_digest_mismatch')` when the bytes do not hash to `digest`. */
+  /** Stores an archive; throws `AppError('blob_digest_mismatch')` when the bytes do not hash to `digest`. */
   put(digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Layer id of the unpacked archive, unpacked at most once; throws `HostError('source_invalid')` naming the offending entry. */
+  /** Layer id of the unpacked archive, unpacked at most once; throws `AppError('source_invalid')` naming the offending entry. */
   layerFor(digest: string): Promise<string>;
 }
 
 /** Root filesystems by name, kept by digest. */
 export interface ImageStore {
-  /** Layer id of the image, fetching or building it when missing; one fetch for concurrent callers. `progress` gets short lines. */
+  /**
+   * Layer id of the image, fetching or building it when missing; one fetch for concurrent callers. `progress` gets short lines.
+   * Throws `AppError` `image_unavailable` or `image_invalid`, whose message says what to do.
+   */
   resolve(image: string, progress: (line: string) => void, signal: AbortSignal): Promise<ResolvedImage>;
 }
 

@@ -22,6 +22,8 @@ export const defaultSourceLimits: SourceLimits = {
   maxRatio: 200,
 };
 
+const keepUnusedMs = 24 * 3600_000;
+
 export interface SourceStoreOptions {
   /** Archives wait in `<dataDir>/sources` until they are unpacked. */
   readonly dataDir: string;
@@ -41,6 +43,7 @@ export async function createSourceStore(options: SourceStoreOptions): Promise<So
   const dir = join(options.dataDir, 'sources');
   await mkdir(dir, { recursive: true, mode: 0o700 });
   for (const name of await readdir(dir)) if (name.startsWith('.tmp-')) await rm(join(dir, name), { force: true });
+  await removeForgotten(dir);
   const limits = { ...defaultSourceLimits, ...options.limits };
   const state: State = { dir, layers: options.layers, limits, unpacking: new Map() };
   return {
@@ -63,8 +66,17 @@ async function put(state: State, digest: string, bytes: AsyncIterable<Uint8Array
     await pipeline(hashed(bytes, hash, state.limits), createWriteStream(temp, { flags: 'wx', mode: 0o600 }));
     checkHash(digest, hash.digest('hex'));
     await rename(temp, archivePath(state, digest));
+    await removeForgotten(state.dir);
   } finally {
     await rm(temp, { force: true });
+  }
+}
+
+/** Archives that were uploaded for a run that never came. */
+async function removeForgotten(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) {
+    const found = await stat(join(dir, name)).catch(() => null);
+    if (found !== null && Date.now() - found.mtimeMs > keepUnusedMs) await rm(join(dir, name), { force: true });
   }
 }
 

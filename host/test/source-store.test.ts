@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, readlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createLayerStore } from '../layer-disk.ts';
@@ -108,4 +108,15 @@ test('concurrent callers share one unpacking', async () => {
   const ids = await Promise.all([1, 2, 3].map(() => sources.layerFor(archive.digest)));
   expect(new Set(ids).size).toBe(1);
   expect(layers.list()).toHaveLength(1);
+});
+
+test('an archive nobody asked to unpack for a day is removed', async () => {
+  const { dataDir, layers, sources } = await openStores();
+  const archive = archiveOf(await tarOf([{ name: 'a', content: 'a' }]));
+  await sources.put(archive.digest, pieces(archive.bytes));
+  const path = join(dataDir, 'sources', `${archive.digest}.tar.gz`);
+  const longAgo = new Date(Date.now() - 25 * 3600_000);
+  await utimes(path, longAgo, longAgo);
+  const reopened = await createSourceStore({ dataDir, layers });
+  expect(await reopened.has(archive.digest)).toBe(false);
 });
