@@ -26,6 +26,7 @@ export interface ContainerContext {
   readonly skeletonDir: string;
   readonly agentPath: string;
   readonly maxOpenFiles: number;
+  readonly limitsSwap: boolean;
   /** Capsules this process holds. */
   readonly live: Map<string, Machine>;
 }
@@ -77,6 +78,7 @@ async function prepare(
       resolvConfPath: context.network.resolvConfPath,
       networkNamespace: slot?.namespace ?? null,
       cgroupMode: context.hierarchy.mode,
+      limitsSwap: context.limitsSwap,
       maxOpenFiles: context.maxOpenFiles,
     }),
   ]);

@@ -3,7 +3,7 @@ import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { openCgroup } from './cgroup-capsule.ts';
-import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { canLimitSwap, readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
 import { keepAgent, prepareSkeleton, removeTree } from './container-disk.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
@@ -64,9 +64,10 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
     resolvers: options.resolvers ?? null,
     taken: await slotsInUse(installation),
   });
-  const parts = { installation, hierarchy, network, skeletonDir, agentPath, maxOpenFiles, live: new Map() };
+  const limitsSwap = await canLimitSwap(hierarchy);
+  const parts = { installation, hierarchy, network, skeletonDir, agentPath, maxOpenFiles, limitsSwap, live: new Map() };
   const runtime = await chooseRuntime(parts).catch(async (error: unknown) => {
-    await network.close(true).catch(() => {});
+    await closeDriver(parts).catch(() => {});
     throw error;
   });
   return openDriver({ ...parts, runtime });
@@ -89,14 +90,20 @@ function openDriver(context: ContainerContext): ContainerDriver {
     async close() {
       if (isClosed) return;
       isClosed = true;
-      const isLast = (await listCapsules(context)).length === 0;
-      await network.close(isLast);
-      if (!isLast) return;
-      await rm(installation.runDir, { recursive: true, force: true });
-      const groups = context.hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-      await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
+      await closeDriver(context);
     },
   };
+}
+
+/** Gives back what is only kept ready; with no capsule left, everything else of the installation too but its files. */
+async function closeDriver(context: Omit<ContainerContext, 'runtime'>): Promise<void> {
+  const { installation, hierarchy, network } = context;
+  const isLast = (await listCapsules(context)).length === 0;
+  await network.close(isLast);
+  if (!isLast) return;
+  await rm(installation.runDir, { recursive: true, force: true });
+  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
+  await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
 }
 
 /** Removes a capsule this process does not hold, whatever there is of it. */

@@ -6,11 +6,12 @@ export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code));
 }
 
-/** The error itself when it already has a code of ours, else an `AppError` around it. */
+/** The error itself when it already has a code of ours, else an `AppError` around it: `disk_full` where that is the cause. */
 export function asAppError(error: unknown, code: ErrorCode, what: string): AppError {
   if (error instanceof AppError) return error;
   const detail = error instanceof Error ? error.message : String(error);
-  return new AppError(code, `${what}: ${detail}`, { cause: error });
+  const isDiskFull = isErrno(error, 'ENOSPC', 'EDQUOT') || /No space left on device|Disk quota exceeded/.test(detail);
+  return new AppError(isDiskFull ? 'disk_full' : code, `${what}: ${detail}`, { cause: error });
 }
 
 /** Runs a step of a clean-up whose object may be gone already: a missing one is success. */

@@ -16,6 +16,8 @@ export interface BundleOptions {
   /** Name of a prepared network namespace; null for one of its own with nothing but loopback. */
   readonly networkNamespace: string | null;
   readonly cgroupMode: 'v1' | 'v2' | 'hybrid';
+  /** Whether the kernel can limit swap. */
+  readonly limitsSwap: boolean;
   /** This process's hard limit of open files, which a capsule cannot exceed. */
   readonly maxOpenFiles: number;
 }
@@ -84,7 +86,7 @@ export function ociConfig(options: BundleOptions): object {
       gidMappings: idMappings,
       namespaces: namespaces(options),
       cgroupsPath: `/${layout.cgroupPath}`,
-      resources: resources(spec),
+      resources: resources(options),
       seccomp: seccompProfile(process.arch),
       maskedPaths: ['/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/sysrq-trigger', '/proc/latency_stats'],
       readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys'],
@@ -98,12 +100,12 @@ function namespaces({ networkNamespace }: BundleOptions): readonly object[] {
   return [...own, { type: 'network', ...network }];
 }
 
-function resources({ shape }: MachineSpec): object {
+function resources({ spec: { shape }, limitsSwap }: BundleOptions): object {
   const cpuPeriodUs = 100_000;
   return {
     devices: [{ allow: false, access: 'rwm' }],
     // `swap` is memory and swap together: none on top.
-    memory: { limit: shape.memoryBytes, swap: shape.memoryBytes },
+    memory: { limit: shape.memoryBytes, ...(limitsSwap ? { swap: shape.memoryBytes } : {}) },
     pids: { limit: shape.pids },
     cpu: { quota: Math.max(1_000, Math.round(shape.cpus * cpuPeriodUs)), period: cpuPeriodUs },
   };

@@ -1,6 +1,7 @@
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createContainerDriver } from '../container-driver.ts';
 import { idMap } from '../id-map.ts';
 import type { Machine } from '../machine-driver.ts';
 import { expectNothingLeft } from './nothing-left.ts';
@@ -203,6 +204,27 @@ describe('the container driver', () => {
       message: expect.stringMatching(/nonexistent/),
     });
     expect(await test.driver.list()).toEqual([]);
+  });
+
+  it('creates many at once, each with an address of its own', async () => {
+    const names = Array.from({ length: 8 }, (_, index) => `many-${index}`);
+    const machines = await Promise.all(
+      names.map((name) => test.driver.create(test.spec(name, { egress: 'internet' }))),
+    );
+    const outputs = await Promise.all(machines.map((machine) => runInside(machine, 'ip -4 -o addr show eth0')));
+    expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(names.length);
+    expect((await test.driver.list()).toSorted()).toEqual(names);
+    await Promise.all(machines.map((machine) => machine.destroy()));
+    expect(await test.driver.list()).toEqual([]);
+  });
+
+  it('refuses a run directory that leaves no room for the name of a socket', async () => {
+    const runRoot = join(test.dataDir, 'x'.repeat(90));
+    const options = { dataDir: join(test.dataDir, 'other'), runRoot, networkPoolSize: 0 };
+    await expect(createContainerDriver(options)).rejects.toMatchObject({
+      message: expect.stringMatching(/choose a shorter run directory/),
+    });
+    await expectNothingLeft(join(test.dataDir, 'other'));
   });
 
   it('destroys what does not exist', async () => {
