@@ -114,7 +114,7 @@ async function checkLayer(layout: string, layer: Descriptor, fetch: ImageFetch):
       gzip,
       limits,
       code: 'image_invalid',
-      mayEndUnpadded: true,
+      isLenient: true,
     })) {
       fetch.signal.throwIfAborted();
       if (entry.path === '' && entry.type !== 'directory') throw invalid(fetch, 'its root is not a directory');

@@ -29,8 +29,8 @@ export interface TarInput {
   readonly sizeBytes: number;
   readonly gzip: boolean;
   readonly limits: TarLimits;
-  /** Accepts an archive that ends right behind its last byte, without the padding the format asks for: some image tools write such. */
-  readonly mayEndUnpadded?: boolean;
+  /** Accepts what some image tools write: a slash in front of names, and no padding behind the last byte. */
+  readonly isLenient?: boolean;
   /** What a refusal is thrown as. */
   readonly code: TarErrorCode;
 }
@@ -63,7 +63,7 @@ export async function* tarEntries(input: TarInput): AsyncGenerator<TarEntry> {
     for await (const body of archive) {
       if (++entries > input.limits.maxEntries)
         throw refuse(`the archive has more than ${input.limits.maxEntries} entries`);
-      const entry = entryOf(body.header, refuse);
+      const entry = entryOf(body.header, { refuse, isLenient: input.isLenient ?? false });
       last = showPath(entry.path);
       yield { ...entry, body: readable(body, asRefusal) };
       body.resume();
@@ -131,7 +131,7 @@ async function* decompressed(input: TarInput): AsyncGenerator<Uint8Array> {
       throw new AppError(code, `the archive unpacks to more than ${limits.maxRatio} times its size`);
     yield chunk;
   }
-  if (input.mayEndUnpadded) yield new Uint8Array((512 - (outBytes % 512)) % 512);
+  if (input.isLenient) yield new Uint8Array((512 - (outBytes % 512)) % 512);
 }
 
 async function* gunzipped(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -151,7 +151,10 @@ async function* gunzipped(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
   }
 }
 
-type Refuse = (why: string, cause?: unknown) => AppError;
+interface Strictness {
+  readonly refuse: (why: string, cause?: unknown) => AppError;
+  readonly isLenient: boolean;
+}
 
 const knownTypes: Readonly<Record<string, TarEntry['type']>> = {
   file: 'file',
@@ -164,11 +167,12 @@ const knownTypes: Readonly<Record<string, TarEntry['type']>> = {
   fifo: 'fifo',
 };
 
-function entryOf(header: Header, refuse: Refuse): Omit<TarEntry, 'body'> {
+function entryOf(header: Header, strictness: Strictness): Omit<TarEntry, 'body'> {
+  const { refuse } = strictness;
   const pax = (header.pax ?? {}) as Record<string, string | undefined>;
   const rawName = pax.path === undefined ? header.name : utf8AsLatin1(pax.path);
   const rawTarget = pax.linkpath === undefined ? (header.linkname ?? '') : utf8AsLatin1(pax.linkpath);
-  const path = cleanPath(rawName, refuse);
+  const path = cleanPath(rawName, strictness);
   if (pax.path?.includes('\ufffd')) throw refuse(`entry ${showPath(path)} has a name that is not UTF-8`);
   const type = knownTypes[header.type ?? ''];
   if (type === undefined) throw refuse(`entry ${showPath(path)} is of an unknown type`);
@@ -176,15 +180,15 @@ function entryOf(header: Header, refuse: Refuse): Omit<TarEntry, 'body'> {
     throw refuse(`entry ${showPath(path)} is a sparse file`);
   const sizeBytes = header.size ?? 0;
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw refuse(`entry ${showPath(path)} has no valid size`);
-  const linkTarget = type === 'link' ? cleanPath(rawTarget, refuse) : rawTarget;
+  const linkTarget = type === 'link' ? cleanPath(rawTarget, strictness) : rawTarget;
   if (type === 'symlink' && (rawTarget === '' || rawTarget.includes('\0') || rawTarget.length > maxTargetBytes))
     throw refuse(`symlink ${showPath(path)} has no valid target`);
   return { path, type, sizeBytes, mode: header.mode ?? 0, modifiedAtS: modifiedAtS(header, pax), linkTarget };
 }
 
-function cleanPath(name: string, refuse: Refuse): string {
+function cleanPath(name: string, { refuse, isLenient }: Strictness): string {
   if (name.includes('\0')) throw refuse(`entry ${showPath(name)} has a zero byte in its name`);
-  if (name.startsWith('/')) throw refuse(`entry ${showPath(name)} has an absolute name`);
+  if (name.startsWith('/') && !isLenient) throw refuse(`entry ${showPath(name)} has an absolute name`);
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) throw refuse(`entry ${showPath(name)} leads out of the tree`);
   const path = parts.join('/');
