@@ -50,11 +50,11 @@ async function assign(
   job: WaitingJob,
   target: { hostId: string; shape: CapsuleShape },
 ): Promise<boolean | null> {
-  return changeBuild(deps, job.buildId, async ({ tx, job: send }) => {
-    const row = await tx.selectFrom('jobs').selectAll().where('id', '=', job.id).executeTakeFirstOrThrow();
+  return changeBuild(deps, job.buildId, async (change) => {
+    const row = await change.tx.selectFrom('jobs').selectAll().where('id', '=', job.id).executeTakeFirstOrThrow();
     if (row.status !== 'scheduled') return false;
-    const leaseId = await takeLease(tx, row, target);
-    return (await send(job.id, { kind: 'assigned', leaseId })).ok;
+    const leaseId = await takeLease(change.tx, row, target);
+    return (await change.job(job.id, { kind: 'assigned', leaseId })).ok;
   });
 }
 

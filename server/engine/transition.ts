@@ -7,7 +7,7 @@ import { stepJob } from '@caisson/core/step-job';
 import { sql } from 'kysely';
 import { type BuildRow, buildColumns, buildOf } from '../store/build-row.ts';
 import type { Database, Tx } from '../store/database.ts';
-import { type JobRow, jobColumns, jobOf } from '../store/job-row.ts';
+import { jobColumns, jobOf } from '../store/job-row.ts';
 import type { Effects } from './effects.ts';
 import { endLease } from './lease.ts';
 import { notify as notifyAll, type Topic } from './notifications.ts';
@@ -57,7 +57,7 @@ export async function changeBuildIn<T>(
 ): Promise<T | null> {
   const locked = await lockBuild(tx, buildId);
   if (locked === null) return null;
-  const change = makeChange(deps, tx, locked);
+  const change = new LockedBuild(deps, tx, locked);
   const result = await work(change);
   await change.settle();
   return result;
@@ -82,114 +82,132 @@ async function lockBuild(tx: Tx, buildId: string): Promise<Locked | null> {
   return { build, nowMs };
 }
 
-function makeChange(
-  { effects }: TransitionDeps,
-  tx: Tx,
-  { build, nowMs }: Locked,
-): BuildChange & { settle(): Promise<void> } {
-  let row = build;
-  let mustAdvance = false;
-  const notices = new Set<string>();
-  const notify = async (topic: Topic, id: string) => {
-    if (notices.has(`${topic}:${id}`)) return;
-    notices.add(`${topic}:${id}`);
-    await notifyAll(tx, topic, id);
-  };
+/** The locked build while a change goes on; `settle` ends it. */
+class LockedBuild implements BuildChange {
+  readonly tx: Tx;
+  readonly build: BuildRow;
+  readonly nowMs: number;
+  readonly #effects: Effects;
+  readonly #notices = new Set<string>();
+  #row: BuildRow;
+  #mustAdvance = false;
 
-  async function job(jobId: string, event: JobEvent): Promise<Stepped> {
+  constructor({ effects }: TransitionDeps, tx: Tx, { build, nowMs }: Locked) {
+    this.tx = tx;
+    this.build = build;
+    this.nowMs = nowMs;
+    this.#effects = effects;
+    this.#row = build;
+  }
+
+  async notify(topic: Topic, id: string): Promise<void> {
+    if (this.#notices.has(`${topic}:${id}`)) return;
+    this.#notices.add(`${topic}:${id}`);
+    await notifyAll(this.tx, topic, id);
+  }
+
+  async job(jobId: string, event: JobEvent): Promise<Stepped> {
+    const { tx, build } = this;
     const before = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).forNoKeyUpdate().executeTakeFirst();
     if (before === undefined || before.build_id !== build.id) return { ok: false, code: 'illegal_transition' };
-    const step = stepJob(jobOf(before), event, nowMs);
+    const step = stepJob(jobOf(before), event, this.nowMs);
     if (!step.ok) return step;
     await tx.updateTable('jobs').set(jobColumns(step.state)).where('id', '=', jobId).execute();
     await record(tx, before, { kind: `job.${step.state.status}`, cause: event.kind });
-    for (const effect of step.effects) await oweForJob(before, effect);
+    for (const effect of step.effects) await this.#oweForJob(jobId, effect);
     if (before.kind === 'render' && isFinishedJobState(step.state.status)) {
-      await effects.enqueue(tx, { kind: 'plan_rendered_build', buildId: build.id });
+      await this.#effects.enqueue(tx, { kind: 'plan_rendered_build', buildId: build.id });
     }
-    await notify('job', jobId);
+    await this.notify('job', jobId);
     return { ok: true };
   }
 
-  async function apply(event: BuildEvent): Promise<Stepped> {
-    const step = stepBuild(buildOf(row), event, nowMs);
+  async apply(event: BuildEvent): Promise<Stepped> {
+    const { tx, build, nowMs } = this;
+    const before = this.#row;
+    const step = stepBuild(buildOf(before), event, nowMs);
     if (!step.ok) return step;
-    const planned_at = event.kind === 'planned' ? new Date(nowMs) : row.planned_at;
+    const planned_at = event.kind === 'planned' ? new Date(nowMs) : before.planned_at;
     const columns = { ...buildColumns(step.state), planned_at };
-    const isChanged = step.state.status !== row.status || event.kind !== 'jobs_changed';
-    row = await tx
-      .updateTable('builds')
-      .set(columns)
-      .where('id', '=', build.id)
-      .returningAll()
-      .executeTakeFirstOrThrow();
-    if (isChanged) await record(tx, row, { kind: `build.${step.state.status}`, cause: event.kind });
-    for (const effect of step.effects) await oweForBuild(effect);
-    await notify('build', build.id);
+    const changed = tx.updateTable('builds').set(columns).where('id', '=', build.id).returningAll();
+    this.#row = await changed.executeTakeFirstOrThrow();
+    if (step.state.status !== before.status || event.kind !== 'jobs_changed') {
+      await record(tx, this.#row, { kind: `build.${step.state.status}`, cause: event.kind });
+    }
+    for (const effect of step.effects) await this.#oweForBuild(effect);
+    await this.notify('build', build.id);
     return { ok: true };
-  }
-
-  async function oweForJob({ id }: JobRow, effect: JobEffect): Promise<void> {
-    switch (effect.kind) {
-      case 'place_job':
-        return notify('placement', 'all');
-      case 'run_job':
-        return notifyHolder(effect.leaseId);
-      case 'cancel_run':
-        await tx.updateTable('leases').set({ cancel_reason: effect.reason }).where('id', '=', effect.leaseId).execute();
-        return notifyHolder(effect.leaseId);
-      case 'end_lease':
-        await endLease(tx, effect, nowMs);
-        return notify('placement', 'all');
-      case 'start_stop_timer': {
-        const { leaseId, afterMs } = effect;
-        return effects.enqueue(tx, { kind: 'stop_deadline', buildId: build.id, jobId: id, leaseId }, afterMs);
-      }
-      case 'advance_build':
-        mustAdvance = true;
-    }
-  }
-
-  async function oweForBuild(effect: BuildEffect): Promise<void> {
-    switch (effect.kind) {
-      case 'advance_build':
-        mustAdvance = true;
-        return;
-      case 'start_build_timer':
-        return effects.enqueue(tx, { kind: 'build_deadline', buildId: build.id }, effect.atMs - nowMs);
-      case 'build_finished':
-        return effects.enqueue(tx, { kind: 'release_layers', buildId: build.id });
-    }
-  }
-
-  async function notifyHolder(leaseId: string): Promise<void> {
-    const lease = await tx.selectFrom('leases').select('host_id').where('id', '=', leaseId).executeTakeFirstOrThrow();
-    await notify('host', lease.host_id);
   }
 
   /** Until nothing more follows: what the jobs do next, then what that makes of the build. */
-  async function settle(): Promise<void> {
-    while (mustAdvance) {
-      mustAdvance = false;
-      const jobs = await loadGraph(tx, row);
-      const next = advance(jobs, {
-        cancelRequested: row.cancel_requested,
-        timedOut: row.timed_out,
-        stopOnFailure: row.stop_on_failure,
-      });
-      for (const id of next.skip) await job(id, { kind: 'skip' });
-      for (const id of next.schedule) await job(id, { kind: 'ready' });
-      for (const id of next.cancel) await job(id, { kind: 'cancel' });
-      for (const id of next.timeOut) await job(id, { kind: 'build_timeout' });
-      const hasMoved = next.skip.length + next.schedule.length + next.cancel.length + next.timeOut.length > 0;
-      const states = hasMoved ? (await loadGraph(tx, row)).map(({ state }) => state) : jobs.map(({ state }) => state);
-      mustAdvance = false;
-      const startedAtMs = row.started_at === null ? await firstStart(tx, build.id) : null;
-      await apply({ kind: 'jobs_changed', states, startedAtMs });
+  async settle(): Promise<void> {
+    if (!this.#mustAdvance) return;
+    const jobs = await loadGraph(this.tx, this.#row);
+    const hasMoved = await this.#advance(jobs);
+    const states = (hasMoved ? await loadGraph(this.tx, this.#row) : jobs).map(({ state }) => state);
+    const startedAtMs = this.#row.started_at === null ? await firstStart(this.tx, this.build.id) : null;
+    this.#mustAdvance = false;
+    await this.apply({ kind: 'jobs_changed', states, startedAtMs });
+    await this.settle();
+  }
+
+  async #advance(jobs: readonly GraphJob[]): Promise<boolean> {
+    const { cancel_requested: cancelRequested, timed_out: timedOut, stop_on_failure: stopOnFailure } = this.#row;
+    const next = advance(jobs, { cancelRequested, timedOut, stopOnFailure });
+    for (const id of next.skip) await this.job(id, { kind: 'skip' });
+    for (const id of next.schedule) await this.job(id, { kind: 'ready' });
+    for (const id of next.cancel) await this.job(id, { kind: 'cancel' });
+    for (const id of next.timeOut) await this.job(id, { kind: 'build_timeout' });
+    return next.skip.length + next.schedule.length + next.cancel.length + next.timeOut.length > 0;
+  }
+
+  async #oweForJob(jobId: string, effect: JobEffect): Promise<void> {
+    switch (effect.kind) {
+      case 'place_job':
+        return this.notify('placement', 'all');
+      case 'run_job':
+        return this.#notifyHolder(effect.leaseId);
+      case 'cancel_run':
+        await this.tx
+          .updateTable('leases')
+          .set({ cancel_reason: effect.reason })
+          .where('id', '=', effect.leaseId)
+          .execute();
+        return this.#notifyHolder(effect.leaseId);
+      case 'end_lease':
+        await endLease(this.tx, effect, this.nowMs);
+        return this.notify('placement', 'all');
+      case 'start_stop_timer': {
+        const { leaseId, afterMs } = effect;
+        const owed = { kind: 'stop_deadline', buildId: this.build.id, jobId, leaseId } as const;
+        return this.#effects.enqueue(this.tx, owed, afterMs);
+      }
+      case 'advance_build':
+        this.#mustAdvance = true;
     }
   }
 
-  return { tx, build, nowMs, job, apply, notify, settle };
+  async #oweForBuild(effect: BuildEffect): Promise<void> {
+    const buildId = this.build.id;
+    switch (effect.kind) {
+      case 'advance_build':
+        this.#mustAdvance = true;
+        return;
+      case 'start_build_timer':
+        return this.#effects.enqueue(this.tx, { kind: 'build_deadline', buildId }, effect.atMs - this.nowMs);
+      case 'build_finished':
+        return this.#effects.enqueue(this.tx, { kind: 'release_layers', buildId });
+    }
+  }
+
+  async #notifyHolder(leaseId: string): Promise<void> {
+    const lease = await this.tx
+      .selectFrom('leases')
+      .select('host_id')
+      .where('id', '=', leaseId)
+      .executeTakeFirstOrThrow();
+    await this.notify('host', lease.host_id);
+  }
 }
 
 interface GraphJob {
