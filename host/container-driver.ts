@@ -74,16 +74,24 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
 }
 
 function openDriver(context: ContainerContext): ContainerDriver {
-  const { installation, network, live } = context;
+  const { network, live } = context;
+  const starting = new Map<string, Promise<unknown>>();
   let isClosed = false;
   return {
     capabilities: { driver: 'container', runtime: context.runtime.label, memorySnapshots: false },
     networkProblem: network.problem,
     networkReady: () => network.pool.filled(),
-    create: (spec) => startCapsule(context, spec),
+    async create(spec) {
+      if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
+      const start = startCapsule(context, spec);
+      starting.set(spec.capsuleId, start);
+      return start.finally(() => starting.delete(spec.capsuleId));
+    },
     adopt: (capsuleId) => adoptCapsule(context, capsuleId),
     list: () => listCapsules(context),
     async destroy(capsuleId) {
+      // One that is being created cannot be taken apart at the same time.
+      await starting.get(capsuleId)?.catch(() => {});
       const machine = live.get(capsuleId);
       await (machine ? machine.destroy() : destroyRemains(context, capsuleId));
     },

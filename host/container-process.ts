@@ -37,13 +37,14 @@ export async function findInit(layout: CapsuleLayout, members: readonly number[]
   return members.includes(pid) ? findProcess(pid) : null;
 }
 
-/** Kills what a killed predecessor left of starting this capsule: a runtime that is still at it names the run directory. */
+/** Kills what a killed predecessor left of starting this capsule: the programs that are still at it name its places. */
 export async function killStarters(layout: CapsuleLayout): Promise<void> {
+  const marks = [layout.rootDir, layout.runtimeDir, layout.socketPath];
   for (const name of await readdir('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
     const words = (await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')).split('\0');
-    if (!words.includes(layout.runtimeDir) && !words.includes(layout.socketPath)) continue;
+    if (!words.some((word) => marks.includes(word))) continue;
     const starter = await findProcess(pid);
     if (starter === null) continue;
     process.kill(pid, 'SIGKILL');
