@@ -85,8 +85,9 @@ export async function takeDown(
   const init = await findInit(layout, await cgroup.processes());
   await cgroup.killAll(10_000);
   if (init) await waitUntilDead(init);
-  const results = await Promise.allSettled([removeRunDir(layout), cgroup.remove(), releaseNetwork()]);
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const removed = await Promise.allSettled([removeRunDir(layout), cgroup.remove()]);
+  await releaseNetwork();
+  for (const result of removed) if (result.status === 'rejected') throw result.reason;
 }
 
 async function removeRunDir(layout: CapsuleLayout): Promise<void> {

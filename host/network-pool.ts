@@ -62,7 +62,8 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
     acquire() {
       const slot = state.ready.shift();
       if (slot) {
-        startRefill(state);
+        // Not at once: making namespaces would slow down the very capsule this one is for, and others come back.
+        if (state.ready.length < options.size / 2) startRefill(state);
         return Promise.resolve(slot);
       }
       const waiter = Promise.withResolvers<NetworkSlot>();
