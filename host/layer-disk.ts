@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
-import { chooseLayersToDelete } from './layer-collect.ts';
+import { collectLayers } from './layer-garbage.ts';
 import { diffDir, maxStackDepth } from './layer-overlay.ts';
 import {
   checkName,
@@ -11,21 +11,12 @@ import {
   type LayerMeta,
   readLayer,
   setMark,
-  writeMeta,
   writeNewLayer,
   writeUsedAt,
 } from './layer-record.ts';
+import { inTurn, type LayerState, type LayerStoreOptions, needLayer } from './layer-state.ts';
 import type { LayerStore } from './layer-store.ts';
-import { runProgram } from './run-program.ts';
-
-export interface LayerStoreOptions {
-  /** Layers live in `<dataDir>/layers`. One process at a time may have it open. */
-  readonly dataDir: string;
-  readonly budgetBytes: number;
-  /** How long an image or a source stays after its last use, whatever the budget; default ten minutes. */
-  readonly graceMs?: number;
-  readonly now?: () => number;
-}
+import { removeTree } from './layer-tree.ts';
 
 /** The layers of one data directory: the port, and what the stores that make layers need besides. */
 export interface DiskLayers extends LayerStore {
@@ -40,54 +31,44 @@ export interface DiskLayers extends LayerStore {
 /** Puts a layer's content into the empty directory `diffDir`; `scratchDir` is for its own work and goes away afterwards. */
 export type FillLayer = (diffDir: string, scratchDir: string) => Promise<void>;
 
-interface State {
-  readonly root: string;
-  readonly options: Required<LayerStoreOptions>;
-  readonly bootId: string;
-  readonly layers: Map<string, Layer>;
-  nextNumber: number;
-  /** End of the queue of changes: one at a time. */
-  tail: Promise<unknown>;
-  collecting: Promise<{ readonly freedBytes: number }> | null;
-}
-
 /** Opens the layers of a data directory, finishing or removing what a killed predecessor left half done. */
 export async function createLayerStore(options: LayerStoreOptions): Promise<DiskLayers> {
   const state = await open({ graceMs: 600_000, now: Date.now, ...options });
   return {
     stackOf: (layerId) => stackOf(state, layerId),
-    directories: (stack) => stack.map((id) => diffDir(state.root, need(state, id).dirName)),
+    directories: (stack) => stack.map((id) => diffDir(state.root, needLayer(state, id).dirName)),
     seal: (layerId, upperDir, stack) => inTurn(state, () => seal(state, { layerId, upperDir, stack })),
     hold: (layerId, holder) => inTurn(state, () => hold(state, layerId, holder)),
     drop: (layerId, holder) => inTurn(state, () => drop(state, layerId, holder)),
     release: (layerId) => inTurn(state, () => release(state, layerId)),
-    collect: () => collectOnce(state),
+    collect: () => collectLayers(state),
     add: (layerId, kind, fill) => add(state, { layerId, kind, fill }),
     holds: () => [...state.layers].flatMap(([layerId, l]) => [...l.holders].map((holder) => ({ layerId, holder }))),
     list: () => [...state.layers.values()],
   };
 }
 
-async function open(options: Required<LayerStoreOptions>): Promise<State> {
+async function open(options: Required<LayerStoreOptions>): Promise<LayerState> {
   const root = join(options.dataDir, 'layers');
   // A capsule's root is not root here, and has to pass through to its own disk.
   await mkdir(root, { recursive: true, mode: 0o711 });
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  const state: State = {
+  const state: LayerState = {
     root,
     options,
     bootId,
     layers: new Map(),
     nextNumber: 1,
     tail: Promise.resolve(),
-    collecting: null,
+    collections: { running: null, next: null },
+    syncedAtMs: Number.NEGATIVE_INFINITY,
   };
   for (const name of await readdir(root)) await takeUp(state, name);
   return state;
 }
 
 /** Loads one directory left by an earlier process, finishes an interrupted seal, removes anything else that is not whole. */
-async function takeUp(state: State, name: string): Promise<void> {
+async function takeUp(state: LayerState, name: string): Promise<void> {
   const isTemp = name.startsWith('.tmp-');
   const layer = isTemp && !name.startsWith('.tmp-seal-') ? null : await readLayer(state.root, name);
   const survived = layer !== null && (layer.durable || layer.meta.bootId === state.bootId);
@@ -98,7 +79,7 @@ async function takeUp(state: State, name: string): Promise<void> {
 }
 
 /** Gives a whole layer its place by one rename. */
-async function publish(state: State, tempDir: string, meta: LayerMeta): Promise<void> {
+async function publish(state: LayerState, tempDir: string, meta: LayerMeta): Promise<void> {
   const dirName = await freeName(state);
   await rename(tempDir, join(state.root, dirName));
   const usedAtMs = state.options.now();
@@ -107,14 +88,14 @@ async function publish(state: State, tempDir: string, meta: LayerMeta): Promise<
   state.layers.set(meta.layerId, layer);
 }
 
-async function freeName(state: State): Promise<string> {
+async function freeName(state: LayerState): Promise<string> {
   for (;;) {
     const name = (state.nextNumber++).toString(36);
     if (!(await exists(join(state.root, name)))) return name;
   }
 }
 
-async function stackOf(state: State, layerId: string): Promise<readonly string[] | null> {
+async function stackOf(state: LayerState, layerId: string): Promise<readonly string[] | null> {
   const layer = state.layers.get(layerId);
   if (layer === undefined) return null;
   const stack = [layerId, ...layer.meta.below];
@@ -128,14 +109,14 @@ async function stackOf(state: State, layerId: string): Promise<readonly string[]
 }
 
 /** The file is only a hint for the next process: written now and then, and a layer deleted meanwhile is no error. */
-async function touch(state: State, layer: Layer, usedAtMs: number): Promise<void> {
+async function touch(state: LayerState, layer: Layer, usedAtMs: number): Promise<void> {
   const isWorthWriting = usedAtMs - layer.usedAtMs > 60_000;
   layer.usedAtMs = usedAtMs;
   if (isWorthWriting) await writeUsedAt(join(state.root, layer.dirName), usedAtMs).catch(() => {});
 }
 
 async function seal(
-  state: State,
+  state: LayerState,
   call: { layerId: string; upperDir: string; stack: readonly string[] },
 ): Promise<void> {
   const { layerId, upperDir, stack } = call;
@@ -144,7 +125,7 @@ async function seal(
     if (!(await exists(upperDir))) return;
     throw new AppError('snapshot_failed', `a snapshot ${layerId} is already there`);
   }
-  for (const id of stack) need(state, id);
+  for (const id of stack) needLayer(state, id);
   if (stack.length >= maxStackDepth)
     throw new AppError('snapshot_failed', `a snapshot cannot have more than ${maxStackDepth} layers; join some steps`);
   const tempDir = join(state.root, `.tmp-seal-${layerId}`);
@@ -162,14 +143,14 @@ async function seal(
   await publish(state, tempDir, meta);
 }
 
-async function hold(state: State, layerId: string, holder: string): Promise<void> {
+async function hold(state: LayerState, layerId: string, holder: string): Promise<void> {
   checkName('holder', holder);
-  const layer = need(state, layerId);
+  const layer = needLayer(state, layerId);
   await setMark(join(state.root, layer.dirName, 'holders', holder), true);
   layer.holders.add(holder);
 }
 
-async function drop(state: State, layerId: string, holder: string): Promise<void> {
+async function drop(state: LayerState, layerId: string, holder: string): Promise<void> {
   checkName('holder', holder);
   const layer = state.layers.get(layerId);
   if (layer === undefined) return;
@@ -177,7 +158,7 @@ async function drop(state: State, layerId: string, holder: string): Promise<void
   layer.holders.delete(holder);
 }
 
-async function release(state: State, layerId: string): Promise<void> {
+async function release(state: LayerState, layerId: string): Promise<void> {
   const layer = state.layers.get(layerId);
   if (layer === undefined) return;
   await setMark(join(state.root, layer.dirName, 'released'), true);
@@ -190,7 +171,7 @@ interface AddCall {
   readonly fill: FillLayer;
 }
 
-async function add(state: State, { layerId, kind, fill }: AddCall): Promise<void> {
+async function add(state: LayerState, { layerId, kind, fill }: AddCall): Promise<void> {
   checkName('layer id', layerId);
   if (state.layers.has(layerId)) return;
   const tempDir = join(state.root, `.tmp-${kind}-${randomUUID()}`);
@@ -216,92 +197,4 @@ async function fillNew(tempDir: string, fill: FillLayer): Promise<void> {
   await mkdir(scratch, { mode: 0o700 });
   await fill(diff, scratch);
   await rm(scratch, { recursive: true });
-}
-
-/** A collection asked for while one runs is that one. */
-function collectOnce(state: State): Promise<{ readonly freedBytes: number }> {
-  state.collecting ??= collect(state).finally(() => {
-    state.collecting = null;
-  });
-  return state.collecting;
-}
-
-/** Only the choice and the renames need the queue; what takes long (measuring, deleting, syncing) holds up nobody. */
-async function collect(state: State): Promise<{ readonly freedBytes: number }> {
-  await measure(state);
-  const gone = await inTurn(state, () => unlist(state));
-  for (const layer of gone) await removeTree(goneDir(state, layer));
-  await markDurable(state);
-  return { freedBytes: gone.reduce((sum, layer) => sum + (layer.meta.sizeBytes ?? 0), 0) };
-}
-
-async function unlist(state: State): Promise<readonly Layer[]> {
-  const doomed = chooseLayersToDelete([...state.layers.values()].map(collectable), {
-    budgetBytes: state.options.budgetBytes,
-    usedBeforeMs: state.options.now() - state.options.graceMs,
-  });
-  const gone: Layer[] = [];
-  for (const layerId of doomed) {
-    const layer = need(state, layerId);
-    await rename(join(state.root, layer.dirName), goneDir(state, layer));
-    state.layers.delete(layerId);
-    gone.push(layer);
-  }
-  return gone;
-}
-
-function goneDir(state: State, layer: Layer): string {
-  return join(state.root, `.tmp-gone-${layer.dirName}`);
-}
-
-function collectable(layer: Layer) {
-  const { meta, released, usedAtMs } = layer;
-  return { ...meta, sizeBytes: meta.sizeBytes ?? 0, held: layer.holders.size > 0, released, usedAtMs };
-}
-
-async function measure(state: State): Promise<void> {
-  for (const layer of [...state.layers.values()]) {
-    if (layer.meta.sizeBytes !== null) continue;
-    const sizeBytes = await diskUsage(diffDir(state.root, layer.dirName));
-    layer.meta = { ...layer.meta, sizeBytes };
-    await writeMeta(join(state.root, layer.dirName), layer.meta);
-  }
-}
-
-/**
- * A power cut loses bytes that are not yet on the disk although their names are, so a layer without this mark is not trusted
- * after the machine has booted again.
- */
-async function markDurable(state: State): Promise<void> {
-  const fresh = [...state.layers.values()].filter((layer) => !layer.durable);
-  if (fresh.length === 0) return;
-  await runProgram(['sync', '--file-system', state.root], { timeoutMs: 600_000 });
-  await inTurn(state, async () => {
-    for (const layer of fresh.filter(({ meta }) => state.layers.has(meta.layerId))) {
-      await setMark(join(state.root, layer.dirName, 'durable'), true);
-      layer.durable = true;
-    }
-  });
-}
-
-function need(state: State, layerId: string): Layer {
-  const layer = state.layers.get(layerId);
-  if (layer === undefined) throw new AppError('snapshot_missing', `layer ${layerId} is not on this host`);
-  return layer;
-}
-
-function inTurn<T>(state: State, change: () => Promise<T>): Promise<T> {
-  const result = state.tail.then(change);
-  state.tail = result.catch(() => {});
-  return result;
-}
-
-/** Deletes a tree of a capsule's making: any names, any depth, never through a mount. */
-export async function removeTree(path: string): Promise<void> {
-  await runProgram(['rm', '--recursive', '--force', '--one-file-system', '--', path], { timeoutMs: 600_000 });
-}
-
-async function diskUsage(path: string): Promise<number> {
-  const { stdout } = await runProgram(['du', '-s', '-x', '--block-size=1', '--', path], { timeoutMs: 600_000 });
-  return Number.parseInt(stdout, 10);
 }

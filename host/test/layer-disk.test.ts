@@ -145,3 +145,17 @@ test('a tree with any names and symlinks is deleted without following them', asy
   expect(await readdir(join(dataDir, 'layers'))).toEqual([]);
   expect(await readdir(precious)).toEqual(['file']);
 });
+
+test('what is released while a collection runs goes with the next one, for which nobody has to ask again', async () => {
+  const dataDir = await tempDir();
+  const layers = await createLayerStore({ dataDir, budgetBytes: 1e9 });
+  for (const id of ['a', 'b', 'c']) await layers.add(id, 'image', oneFile);
+  const collections: Promise<unknown>[] = [];
+  for (const id of ['a', 'b', 'c']) {
+    await layers.release(id);
+    collections.push(layers.collect());
+  }
+  await Promise.all(collections);
+  expect(layers.list()).toEqual([]);
+  expect(await readdir(join(dataDir, 'layers'))).toEqual([]);
+});

@@ -2,7 +2,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { removeTree } from '../layer-disk.ts';
+import { removeTree } from '../layer-tree.ts';
 
 /** A new directory that is gone when the test ends. */
 export async function tempDir(): Promise<string> {

@@ -1,0 +1,86 @@
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { chooseLayersToDelete } from './layer-collect.ts';
+import { diffDir } from './layer-overlay.ts';
+import { type Layer, setMark, writeMeta } from './layer-record.ts';
+import { type Collection, inTurn, type LayerState, needLayer } from './layer-state.ts';
+import { diskUsage, removeTree } from './layer-tree.ts';
+import { runProgram } from './run-program.ts';
+
+const syncEveryMs = 30_000;
+
+/** A collection asked for while one runs comes after it, because that one may have made its choice already; one for all who ask. */
+export function collectLayers(state: LayerState): Collection {
+  const { running, next } = state.collections;
+  if (running !== null) {
+    const after = next ?? running.catch(() => {}).then(() => collectLayers(state));
+    state.collections.next = after;
+    return after;
+  }
+  const started = collect(state).finally(() => {
+    state.collections.running = null;
+    state.collections.next = null;
+  });
+  state.collections.running = started;
+  return started;
+}
+
+/** Only the choice and the renames need the queue; what takes long (measuring, deleting, syncing) holds up nobody. */
+async function collect(state: LayerState): Promise<{ readonly freedBytes: number }> {
+  await measure(state);
+  const gone = await inTurn(state, () => unlist(state));
+  for (const layer of gone) await removeTree(goneDir(state, layer));
+  await markDurable(state);
+  return { freedBytes: gone.reduce((sum, layer) => sum + (layer.meta.sizeBytes ?? 0), 0) };
+}
+
+async function unlist(state: LayerState): Promise<readonly Layer[]> {
+  const doomed = chooseLayersToDelete([...state.layers.values()].map(collectable), {
+    budgetBytes: state.options.budgetBytes,
+    usedBeforeMs: state.options.now() - state.options.graceMs,
+  });
+  const gone: Layer[] = [];
+  for (const layerId of doomed) {
+    const layer = needLayer(state, layerId);
+    await rename(join(state.root, layer.dirName), goneDir(state, layer));
+    state.layers.delete(layerId);
+    gone.push(layer);
+  }
+  return gone;
+}
+
+function goneDir(state: LayerState, layer: Layer): string {
+  return join(state.root, `.tmp-gone-${layer.dirName}`);
+}
+
+function collectable(layer: Layer) {
+  const { meta, released, usedAtMs } = layer;
+  return { ...meta, sizeBytes: meta.sizeBytes ?? 0, held: layer.holders.size > 0, released, usedAtMs };
+}
+
+async function measure(state: LayerState): Promise<void> {
+  for (const layer of [...state.layers.values()]) {
+    if (layer.meta.sizeBytes !== null) continue;
+    const sizeBytes = await diskUsage(diffDir(state.root, layer.dirName));
+    layer.meta = { ...layer.meta, sizeBytes };
+    await writeMeta(join(state.root, layer.dirName), layer.meta);
+  }
+}
+
+/**
+ * A power cut loses bytes that are not yet on the disk although their names are, so a layer without this mark is not trusted
+ * after the machine has booted again.
+ */
+async function markDurable(state: LayerState): Promise<void> {
+  const fresh = [...state.layers.values()].filter((layer) => !layer.durable);
+  // A sync is felt by everything on the disk, and collections come in bursts.
+  if (fresh.length === 0 || performance.now() - state.syncedAtMs < syncEveryMs) return;
+  state.syncedAtMs = performance.now();
+  await runProgram(['sync', '--file-system', state.root], { timeoutMs: 600_000 });
+  await inTurn(state, async () => {
+    for (const layer of fresh.filter(({ meta }) => state.layers.has(meta.layerId))) {
+      await setMark(join(state.root, layer.dirName, 'durable'), true);
+      layer.durable = true;
+    }
+  });
+}
