@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { AppError } from '@caisson/contracts/app-error';
 
@@ -9,6 +9,13 @@ const run = promisify(execFile);
 
 /** How the agent is compiled: small and static for capsules, or watched by sanitizers for tests. */
 export type AgentVariant = 'release' | 'sanitized';
+
+export interface AgentBuild {
+  /** Default `release`. */
+  readonly variant?: AgentVariant;
+  /** A source file that takes the place of `main.c`, for tests. */
+  readonly mainPath?: string;
+}
 
 const guestDirectory = join(import.meta.dirname, '..', 'guest');
 const warnings = ['-std=c11', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror'];
@@ -35,23 +42,28 @@ const compilers: Readonly<Record<AgentVariant, readonly string[]>> = {
  * Path of the agent's binary under `guest/build/`, compiled when sources, flags or compiler are new. Builders at the same time do
  * not disturb one another. `tools_unavailable` when no compiler is installed or it fails.
  */
-export async function buildAgent(options: { variant?: AgentVariant } = {}): Promise<string> {
+export async function buildAgent(options: AgentBuild = {}): Promise<string> {
   const variant = options.variant ?? 'release';
-  const sources = await readSources();
+  const sources = await readSources(options.mainPath ?? join(guestDirectory, 'main.c'));
   const compiler = await findCompiler(compilers[variant]);
-  const digest = digestOf([compiler.version, ...flags[variant], ...sources.flatMap(({ name, text }) => [name, text])]);
+  const digest = digestOf([
+    compiler.version,
+    ...flags[variant],
+    ...sources.flatMap(({ path, text }) => [basename(path), text]),
+  ]);
   const buildDirectory = join(guestDirectory, 'build');
   const path = join(buildDirectory, `caisson-agent-${variant}-${digest}`);
   if (await exists(path)) return path;
   await mkdir(buildDirectory, { recursive: true });
-  const files = sources.map(({ name }) => join(guestDirectory, name)).filter((name) => name.endsWith('.c'));
+  const files = sources.map(({ path }) => path).filter((path) => path.endsWith('.c'));
   await compile(compiler.program, [...flags[variant], ...files], path);
   return path;
 }
 
-async function readSources(): Promise<readonly { name: string; text: string }[]> {
-  const names = (await readdir(guestDirectory)).filter((name) => /\.[ch]$/.test(name)).sort();
-  return Promise.all(names.map(async (name) => ({ name, text: await readFile(join(guestDirectory, name), 'utf8') })));
+async function readSources(mainPath: string): Promise<readonly { path: string; text: string }[]> {
+  const names = (await readdir(guestDirectory)).filter((name) => /\.[ch]$/.test(name) && name !== 'main.c').sort();
+  const paths = [...names.map((name) => join(guestDirectory, name)), mainPath];
+  return Promise.all(paths.map(async (path) => ({ path, text: await readFile(path, 'utf8') })));
 }
 
 async function findCompiler(programs: readonly string[]): Promise<{ program: string; version: string }> {
