@@ -7,7 +7,7 @@ import { idMap } from './id-map.ts';
 import { emptyDirectory } from './image-debian.ts';
 import { shiftOwners } from './image-owners.ts';
 import type { ImageReference } from './image-reference.ts';
-import { showPath, type TarLimits, tarEntries } from './layer-tar.ts';
+import { showPath, type TarEntry, type TarLimits, tarEntries } from './layer-tar.ts';
 import { ProgramError, runProgram } from './run-program.ts';
 
 const inspectTimeoutMs = 30_000;
@@ -51,7 +51,8 @@ export async function fetchImage(fetch: ImageFetch): Promise<Readonly<Record<str
   fetch.progress(`pulling image ${fetch.reference.name}`);
   await copy(fetch, layout);
   const image = await readImage(layout, fetch);
-  for (const layer of image.layers) await checkLayer(layout, layer, fetch);
+  const sum = { bytes: 0, entries: 0 };
+  for (const layer of image.layers) await checkLayer(fetch, blobOf(layout, layer, fetch), sum);
   fetch.progress(`unpacking image ${fetch.reference.name}`);
   await unpack(fetch, layout);
   return image.env;
@@ -98,35 +99,46 @@ async function readImage(layout: string, fetch: ImageFetch): Promise<OciImage> {
   }
 }
 
-async function checkLayer(layout: string, layer: Descriptor, fetch: ImageFetch): Promise<void> {
+interface LayerBlob {
+  readonly path: string;
+  readonly gzip: boolean;
+}
+
+function blobOf(layout: string, layer: Descriptor, fetch: ImageFetch): LayerBlob {
   const compression = /\.tar(\+gzip|\.gzip)?$/.exec(layer.mediaType);
   if (compression === null)
     throw invalid(fetch, `its layers are of type ${layer.mediaType}, and only tar and tar+gzip can be unpacked`);
-  const path = blobPath(layout, layer.digest);
-  const { size: sizeBytes } = await stat(path);
-  const gzip = compression[1] !== undefined;
-  const bytes = createReadStream(path, { highWaterMark: 256 * 1024 });
+  return { path: blobPath(layout, layer.digest), gzip: compression[1] !== undefined };
+}
+
+/** Looks at every entry of a layer; `sum` is what all layers so far unpack to. */
+async function checkLayer(fetch: ImageFetch, blob: LayerBlob, sum: { bytes: number; entries: number }): Promise<void> {
   const { limits } = fetch;
+  const { size: sizeBytes } = await stat(blob.path);
+  const bytes = createReadStream(blob.path, { highWaterMark: 256 * 1024 });
+  const input = { bytes, sizeBytes, gzip: blob.gzip, limits, code: 'image_invalid', isLenient: true } as const;
   try {
-    for await (const entry of tarEntries({
-      bytes,
-      sizeBytes,
-      gzip,
-      limits,
-      code: 'image_invalid',
-      isLenient: true,
-    })) {
+    for await (const entry of tarEntries(input)) {
       fetch.signal.throwIfAborted();
-      if (entry.path === '' && entry.type !== 'directory') throw invalid(fetch, 'its root is not a directory');
-      // Nodes below dev are never used, capsules get their own.
-      const isDevice = entry.type.endsWith('-device') && !entry.path.startsWith('dev/');
-      if (isDevice) throw invalid(fetch, `it holds the device ${showPath(entry.path)}`);
+      sum.bytes += entry.sizeBytes;
+      if (sum.bytes > limits.maxUnpackedBytes || ++sum.entries > limits.maxEntries)
+        throw new AppError(
+          'image_invalid',
+          `it unpacks to more than ${limits.maxUnpackedBytes} bytes or ${limits.maxEntries} entries`,
+        );
+      checkEntry(entry);
     }
   } catch (error) {
-    throw error instanceof AppError && !error.message.startsWith('image ')
-      ? invalid(fetch, error.message, error)
-      : error;
+    throw error instanceof AppError ? invalid(fetch, error.message, error) : error;
   }
+}
+
+function checkEntry(entry: TarEntry): void {
+  if (entry.path === '' && entry.type !== 'directory')
+    throw new AppError('image_invalid', 'its root is not a directory');
+  // Nodes below dev are never used, capsules get their own.
+  const isDevice = entry.type.endsWith('-device') && !entry.path.startsWith('dev/');
+  if (isDevice) throw new AppError('image_invalid', `it holds the device ${showPath(entry.path)}`);
 }
 
 async function unpack(fetch: ImageFetch, layout: string): Promise<void> {

@@ -16,7 +16,7 @@ export interface ImageStoreOptions {
   readonly layers: DiskLayers;
   /** Names that something else stands in for: `{ 'ubuntu:24.04': 'minimal' }`. */
   readonly aliases?: Readonly<Record<string, string>>;
-  /** Of pulled images, each layer by itself. */
+  /** What a pulled image may unpack to. */
   readonly limits?: Partial<TarLimits>;
   /** Where the machine's apt configuration is; `/etc/apt` unless a test says otherwise. */
   readonly aptDir?: string;

@@ -187,6 +187,7 @@ const hostile: readonly (readonly [string, readonly (readonly ArchiveEntry[])[]]
   ['an owner beyond the range', [[{ name: 'x', content: 'x', uid: 70_000 }]]],
   ['a root that is a symlink', [[{ name: './', type: 'symlink', linkname: '/etc' }]]],
   ['more than the limits allow', [[{ name: 'zeros', content: Buffer.alloc(90_000_000) }]]],
+  ['layers that together are too much', ['a', 'b', 'c'].map((name) => [{ name, content: Buffer.alloc(30_000_000) }])],
 ];
 
 test.each(hostile)('an image with %s is refused and leaves nothing', async (_, contents) => {
