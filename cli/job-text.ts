@@ -17,9 +17,9 @@ const marks: Record<Job['state'], string> = {
   timed_out: '✗',
 };
 
-/** Label of a job's step, or its key. */
+/** Label of a job's step without `:emoji:` markers, which are for web pages, or its key. */
 export function nameOf(job: Job): string {
-  return job.name ?? job.step_key ?? job.id;
+  return job.name?.replace(/:[a-z0-9_+-]+:/g, '').trim() || job.step_key || job.id;
 }
 
 export function markOf({ state }: Job, colors: Colors): string {
@@ -74,6 +74,12 @@ export function depthsOf(jobs: readonly Job[]): ReadonlyMap<string, number> {
   return depths;
 }
 
+const words: Partial<Record<Job['state'], string>> = {
+  pending: 'waiting',
+  scheduled: 'waiting for a host',
+  assigned: 'preparing',
+};
+
 function wordOf(state: Job['state']): string {
-  return state.replace('_', ' ');
+  return words[state] ?? state.replace('_', ' ');
 }

@@ -11,6 +11,7 @@ import { type Build, type BuildRef, type BuildView, followBuild } from '../follo
 import { pipelineNameOf, readGitFacts } from '../git-facts.ts';
 import { onStop, type Stops } from '../on-stop.ts';
 import { connectTo, findServer, type OpenServer } from '../open-server.ts';
+import { makeProgress } from '../progress.ts';
 import { showJson } from '../show-json.ts';
 import { showLive } from '../show-live.ts';
 import { showPlain } from '../show-plain.ts';
@@ -53,19 +54,21 @@ async function run(context: CliContext, target: string, options: RunOptions): Pr
   const env = readEnv(options.env);
   const { folder, slug } = await readTarget(target, options.dir);
   const stops = onStop();
-  const progress = (line: string) => {
-    if (!context.json) context.stderr.write(`${line}\n`);
-  };
+  const { say: progress, done } = makeProgress(context);
   const server = await openServer(context, { progress, stops });
   try {
     const { dataDir } = readConfig(context.config.environment);
     const exclude = isInside(dataDir, folder) ? [dataDir] : [];
     const source = await uploadSource(server, context.config, { folder, exclude });
     for (const warning of source.warnings) progress(`warning: ${warning}`);
+    progress('rendering the pipeline');
     const ref = await startBuild(context, server, { folder, slug, env, options, digest: source.digest });
+    done();
+    if (!context.json) context.stdout.write(`${ref.pipeline} #${ref.number}\n`);
     const build = await watchBuild(context, server, { ref, stops, logs: options.logs === true });
     context.exit(exitCodeOf(build, await stoppedBy(stops)));
   } finally {
+    done();
     await server.close();
     stops.release();
   }
@@ -142,7 +145,7 @@ async function startBuild(context: CliContext, server: OpenServer, input: StartI
     context.stdout.write(
       `${JSON.stringify({ kind: 'build_accepted', build: { org, pipeline, number: build.number } })}\n`,
     );
-  } else context.stdout.write(`${pipeline} #${build.number}\n`);
+  }
   return { org, pipeline, number: build.number };
 }
 

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { onStop } from '../on-stop.ts';
+import { makeProgress } from '../progress.ts';
 import { type Local, startLocal } from '../start-local.ts';
 import { readVersion } from '../version.ts';
 
@@ -45,7 +46,7 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     () => preparing.abort(),
     () => {},
   );
-  const progress = (line: string) => context.stderr.write(`${line}\n`);
+  const { say: progress, done } = makeProgress(context);
   const started = startLocal({
     config,
     cli: context.config,
@@ -57,6 +58,7 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     if (preparing.signal.aborted) return null;
     throw error;
   });
+  done();
   if (local === null) {
     context.exit(exitCodes.canceled);
     return;
