@@ -115,7 +115,7 @@ async function closeDriver(context: Omit<ContainerContext, 'runtime'>): Promise<
 }
 
 /** Removes a capsule this process does not hold, whatever there is of it. */
-export async function destroyRemains(context: Omit<ContainerContext, 'runtime'>, capsuleId: string): Promise<void> {
+async function destroyRemains(context: Omit<ContainerContext, 'runtime'>, capsuleId: string): Promise<void> {
   const { installation, hierarchy, network } = context;
   const layout = layoutOf(installation, capsuleId);
   const cgroup = openCgroup(hierarchy, layout.cgroupPath);

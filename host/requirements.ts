@@ -23,7 +23,7 @@ export interface Requirement {
  * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is where the disks will be; it need not exist.
  * Never throws for what it finds.
  */
-export async function hostRequirements(dataDir: string): Promise<readonly Requirement[]> {
+export async function hostRequirements(dataDir = '/'): Promise<readonly Requirement[]> {
   const checks = [
     checkRoot(),
     checkCompiler(),

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
+import { readFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
@@ -108,12 +109,7 @@ describe('the network of a capsule', () => {
   });
 
   it('drops packets with another source than its own address', async () => {
-    const { stdout: namespaces } = await run('ip', ['netns', 'list']);
-    const { stdout: state } = await run('cat', [`${test.dataDir}/capsules/one/state.json`]);
-    const slot = JSON.parse(state).networkSlot;
-    const id = JSON.parse((await run('cat', [`${test.dataDir}/installation.json`])).stdout).installationId;
-    const namespace = `caisson-${id}-${slot}`;
-    expect(namespaces).toContain(namespace);
+    const { namespace } = await slotOfCapsule(test, 'one');
     const inNamespace = (...args: readonly string[]) => run('ip', ['-n', namespace, ...args]);
     const knock = () =>
       run('ip', ['netns', 'exec', namespace, '/bin/busybox', 'nc', '-w', '1', neighbourAddress, '80']);
@@ -175,6 +171,22 @@ describe('network namespaces', () => {
     }
   });
 
+  it('are given up when a connection still lingers in them', async () => {
+    const test = await openTestDriver({ networkPoolSize: 1 });
+    try {
+      const machine = await test.driver.create(test.spec('lingering', { egress: 'internet' }));
+      const { namespace } = await slotOfCapsule(test, 'lingering');
+      const script = 'nc -ll -p 81 -e /bin/echo hi & sleep 0.1; nc 127.0.0.1 81; cat /proc/net/sockstat';
+      expect((await runInside(machine, script)).stdout).toMatch(/^hi\n[\s\S]*tw 1/);
+      await machine.destroy();
+      await test.driver.networkReady();
+      const { stdout: namespaces } = await run('ip', ['netns', 'list']);
+      expect(namespaces.split('\n').map((line) => line.split(' ')[0])).not.toContain(namespace);
+    } finally {
+      await test.end();
+    }
+  });
+
   it('of two installations side by side are apart', async () => {
     const [one, two] = await Promise.all([openTestDriver(), openTestDriver()]);
     try {
@@ -194,6 +206,12 @@ describe('network namespaces', () => {
 async function addressOf(machine: Machine): Promise<string> {
   const { stdout } = await runInside(machine, "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'");
   return stdout.trim();
+}
+
+async function slotOfCapsule(test: TestDriver, capsuleId: string): Promise<{ readonly namespace: string }> {
+  const { networkSlot } = JSON.parse(await readFile(`${test.dataDir}/capsules/${capsuleId}/state.json`, 'utf8'));
+  const { installationId } = JSON.parse(await readFile(`${test.dataDir}/installation.json`, 'utf8'));
+  return { namespace: `caisson-${installationId}-${networkSlot}` };
 }
 
 async function gatewayOf(machine: Machine): Promise<string> {
