@@ -1,12 +1,16 @@
 import { lstat, mkdir, readdir, readFile, readlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { createImageStore, type ImageStoreOptions } from '../image-store.ts';
 import { createLayerStore } from '../layer-disk.ts';
 import { runProgram } from '../run-program.ts';
-import { startRegistry, writeLayout } from './image-test-registry.ts';
+import { registryProblem, startRegistry, writeLayout } from './image-test-registry.ts';
 import { type ArchiveEntry, tarOf } from './source-archive.ts';
 import { tempDir } from './temp-dir.ts';
+
+beforeEach((context) => {
+  if (registryProblem !== null) context.skip(registryProblem);
+});
 
 async function openAll(options: Partial<ImageStoreOptions> = {}) {
   const base = await tempDir();

@@ -1,10 +1,16 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { gzipSync } from 'node:zlib';
 import { runProgram } from '../run-program.ts';
+
+/** The package is not among those set-up installs: on a machine with systemd it would start a registry for everyone. */
+export const registryProblem =
+  spawnSync('docker-registry', ['--version']).status === 0
+    ? null
+    : 'docker-registry is not installed; apt-get install docker-registry';
 
 export interface TestRegistry {
   /** `127.0.0.1:port` */
