@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { CiCaller } from './doors/ci/operation.ts';
 import { operationIdOf } from './doors/ci/routes.ts';
@@ -24,7 +24,7 @@ export function addRequestLog(
   { logger, metrics }: { logger: Logger; metrics: Metrics },
 ): RequestLog {
   const users = new WeakMap<FastifyRequest, string>();
-  app.addHook('onResponse', async (request, reply) => {
+  const note = (request: FastifyRequest, reply: FastifyReply) => {
     const operation = operationIdOf(request) ?? request.routeOptions.config.operation ?? 'unknown';
     const { method } = request;
     const status = reply.statusCode;
@@ -38,9 +38,14 @@ export function addRequestLog(
         status,
         duration_ms: Math.round(reply.elapsedTime * 10) / 10,
         user_id: users.get(request),
+        cut_off: reply.raw.writableFinished ? undefined : true,
       },
       'request',
     );
+  };
+  // `close` also comes when the client goes away, which no hook of the framework tells.
+  app.addHook('onRequest', async (request, reply) => {
+    reply.raw.once('close', () => note(request, reply));
   });
   return {
     onCaller(request, caller) {

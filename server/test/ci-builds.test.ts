@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { signBuildToken, verifyBuildToken } from '../identity/build-token.ts';
@@ -213,6 +214,20 @@ describe('sources', () => {
     } finally {
       await small.close();
     }
+  });
+
+  test("one whose sender goes away leaves nothing and is nobody's failure", async () => {
+    const { hostname, port } = new URL(rig.url);
+    const from = rig.logged.length;
+    const socket = connect(Number(port), hostname);
+    const head = ['PUT /api/v0/organizations/local/sources HTTP/1.1', 'host: x', `authorization: Bearer ${rig.token}`];
+    socket.write(`${[...head, 'content-type: application/gzip', 'content-length: 1000000'].join('\r\n')}\r\n\r\n`);
+    socket.write(archive);
+    await expect.poll(() => rig.uploads()).toBe(1);
+    socket.destroy();
+    await expect.poll(() => rig.uploads()).toBe(0);
+    await expect.poll(() => rig.logged.slice(from).some((line) => line.cut_off)).toBe(true);
+    expect(rig.logged.slice(from).filter(({ level }) => level === 50)).toEqual([]);
   });
 
   test('a capsule downloads the source of its own build and no other', async () => {

@@ -1,7 +1,11 @@
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { failureOf } from '../doors/ci/failure-of.ts';
+import { openDatabase } from '../store/database.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
+import { ir } from './engine-rig.ts';
 
 let rig: CiRig;
 beforeAll(async () => {
@@ -196,4 +200,41 @@ describe('around the door', () => {
     expect(lines[0]).toMatchObject({ method: 'GET', path: '/api/v0/user', user_id: expect.any(String) });
     expect(JSON.stringify(rig.logged)).not.toContain(rig.token.slice(3));
   });
+});
+
+test('a failure of ours tells nothing and logs the cause', async () => {
+  const pipeline = await rig.pipeline('broken');
+  const { number } = await rig.build(pipeline, ir({ a: ['true'] }));
+  await sql`alter table job_dependencies rename to hidden`.execute(rig.db);
+  const from = rig.logged.length;
+  try {
+    const path = `/api/v0/organizations/local/pipelines/${pipeline}/builds/${number}/jobs`;
+    const { status, json } = await rig.call('GET', path);
+    expect([status, json.error.code, json.error.type]).toEqual([500, 'internal_error', 'server_error']);
+    expect(json.error.message).not.toMatch(/relation|job_dependencies|select/);
+    const line = rig.logged.slice(from).find(({ level }) => level === 50);
+    expect(line).toMatchObject({
+      request_id: json.error.request_id,
+      err: { message: expect.stringContaining('relation') },
+    });
+  } finally {
+    await sql`alter table hidden rename to job_dependencies`.execute(rig.db);
+  }
+});
+
+test('a database that is away is a 503', async () => {
+  const refused = async (connectionString: string) => {
+    const open = openDatabase(connectionString);
+    const error = await open.db
+      .selectFrom('users')
+      .selectAll()
+      .execute()
+      .catch((caught) => caught);
+    await open.close();
+    return failureOf(error, 'invalid_request').code;
+  };
+  expect(await refused('postgres://u@127.0.0.1:1/x')).toBe('database_unavailable');
+  expect(await refused('postgres://u@localhost/x?host=/nowhere')).toBe('database_unavailable');
+  const ended = await sql`select pg_terminate_backend(pg_backend_pid())`.execute(rig.db).catch((caught) => caught);
+  expect(failureOf(ended, 'invalid_request').code).toBe('database_unavailable');
 });

@@ -12,12 +12,23 @@ import { type Failure, failureOf } from './failure-of.ts';
 /** Answers whatever was thrown in the envelope of the door. The cause of a failure of ours is logged and not told. */
 export function makeCiErrorHandler(logger: Logger, docsBaseUrl: string | null) {
   return (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
-    const failure = failureOf(error, invalidCodeOf(request));
+    const failure = isCutOff(error, request) ? cutOff : failureOf(error, invalidCodeOf(request));
     if (failure.code === 'internal_error' || failure.code === 'database_unavailable') {
       logger.error({ request_id: request.id, err: error }, 'a request failed');
     }
     return answerFailure(request, reply, { failure, docsBaseUrl });
   };
+}
+
+const cutOff: Failure = {
+  code: 'invalid_request',
+  message: 'the connection ended before the request was complete',
+  details: {},
+};
+
+/** The client went away in the middle of a body: nobody reads the answer, and nothing of ours is wrong. */
+function isCutOff(error: unknown, { raw }: FastifyRequest): boolean {
+  return error instanceof Error && raw.errored === error;
 }
 
 /** The operation's own code for input that breaks its schema. */
