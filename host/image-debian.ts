@@ -3,6 +3,7 @@ import { lstat, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { debianSourceLines } from './image-apt-sources.ts';
+import { certificateHooks, type LocalCertificates } from './image-certificates.ts';
 import { shiftOwners } from './image-owners.ts';
 import { aptProgress } from './image-progress.ts';
 import { ProgramError, runProgram } from './run-program.ts';
@@ -29,8 +30,9 @@ export function debianRecipe(name: string): DebianRecipe | undefined {
 }
 
 /** Identifies how an image is built: a name built in another way is built anew. */
-export function recipeKey(recipe: DebianRecipe): string {
-  return sha256(JSON.stringify([recipe.suite, recipe.packages, dpkgOptions]));
+export function recipeKey({ suite, packages }: DebianRecipe, certificates: LocalCertificates | null): string {
+  const trusted = packages.includes('ca-certificates') ? [certificates?.digest ?? null] : [];
+  return sha256(JSON.stringify([suite, packages, dpkgOptions, ...trusted]));
 }
 
 /** Documentation is no use in a machine nobody sits at, and syncing after every file is none for a tree that is renamed into place. */
@@ -48,6 +50,8 @@ const buildTimeoutMs = 20 * 60_000;
 export interface DebianBuild {
   readonly recipe: DebianRecipe;
   readonly aptDir: string;
+  /** Added to an image with the package ca-certificates. */
+  readonly certificates: LocalCertificates | null;
   readonly progress: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -61,7 +65,7 @@ export async function buildDebian(build: DebianBuild, rootDir: string): Promise<
   const lines = await debianSourceLines(build.aptDir, recipe.suite);
   const progress = aptProgress({ title: `building image ${recipe.name}`, progress: build.progress });
   try {
-    await runProgram(mmdebstrapArgv(recipe, rootDir, lines), {
+    await runProgram(mmdebstrapArgv(build, rootDir, lines), {
       timeoutMs: buildTimeoutMs,
       signal: build.signal,
       onLine: progress.onLine,
@@ -73,11 +77,15 @@ export async function buildDebian(build: DebianBuild, rootDir: string): Promise<
   }
   await tidy(rootDir);
   await shiftOwners(rootDir);
-  return `sha256:${sha256(recipeKey(recipe) + (await packageVersions(rootDir)))}`;
+  return `sha256:${sha256(recipeKey(recipe, build.certificates) + (await packageVersions(rootDir)))}`;
 }
 
 /** In a PID namespace of its own, so that no child of mmdebstrap outlives it when it is stopped or this process is killed. */
-function mmdebstrapArgv(recipe: DebianRecipe, rootDir: string, sourceLines: readonly string[]): readonly string[] {
+function mmdebstrapArgv(
+  { recipe, certificates }: DebianBuild,
+  rootDir: string,
+  sourceLines: readonly string[],
+): readonly string[] {
   const include = recipe.packages.length === 0 ? [] : [`--include=${recipe.packages.join(',')}`];
   return [
     ...['unshare', '--pid', '--fork', '--kill-child', '--'],
@@ -86,6 +94,7 @@ function mmdebstrapArgv(recipe: DebianRecipe, rootDir: string, sourceLines: read
     '--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr',
     ...dpkgOptions.map((option) => `--dpkgopt=${option}`),
     ...include,
+    ...(recipe.packages.includes('ca-certificates') ? certificateHooks(certificates) : []),
     recipe.suite,
     rootDir,
     ...sourceLines,

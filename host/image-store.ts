@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { AppError } from '@caisson/contracts/app-error';
+import { type LocalCertificates, readLocalCertificates } from './image-certificates.ts';
 import { buildDebian, type DebianBuild, type DebianRecipe, debianRecipe, recipeKey } from './image-debian.ts';
 import { createFlights, type Flights } from './image-flights.ts';
 import { withFileLock } from './image-lock.ts';
@@ -32,6 +33,7 @@ interface State {
   readonly aliases: Readonly<Record<string, string>>;
   readonly limits: TarLimits;
   readonly aptDir: string;
+  readonly certificates: LocalCertificates | null;
   readonly records: ImageRecords;
   readonly flights: Flights<ResolvedImage>;
 }
@@ -48,6 +50,7 @@ export async function createImageStore(options: ImageStoreOptions): Promise<Imag
     aliases: options.aliases ?? {},
     limits: { ...defaultLimits, ...options.limits },
     aptDir: options.aptDir ?? '/etc/apt',
+    certificates: await readLocalCertificates(),
     records: await createImageRecords(options.dataDir),
     flights: createFlights(),
   };
@@ -83,14 +86,14 @@ function resolveName(state: State, name: string, request: Request): Promise<Reso
 
 async function resolveBuilt(state: State, recipe: DebianRecipe, request: Request): Promise<ResolvedImage> {
   const key = `name:${recipe.name}`;
-  const isCurrent = (record: ImageRecord | null) => record?.recipeKey === recipeKey(recipe);
+  const isCurrent = (record: ImageRecord | null) => record?.recipeKey === recipeKey(recipe, state.certificates);
   const known = await state.records.read(key);
   if (known !== null && isCurrent(known) && (await isHere(state, known))) return resolvedFrom(known);
   return withFileLock(state.records.lockPath(key), request.signal, async () => {
     const meanwhile = await state.records.read(key);
     if (meanwhile !== null && isCurrent(meanwhile) && (await isHere(state, meanwhile))) return resolvedFrom(meanwhile);
     if (known !== null) await state.layers.release(known.layerId);
-    const build = { recipe, aptDir: state.aptDir, ...request };
+    const build = { recipe, aptDir: state.aptDir, certificates: state.certificates, ...request };
     return resolvedFrom(await makeBuilt(state, build));
   });
 }
@@ -101,7 +104,7 @@ async function makeBuilt(state: State, build: DebianBuild): Promise<ImageRecord>
   const recorded = Promise.withResolvers<ImageRecord>();
   await state.layers.add(layerId, 'image', async (rootDir) => {
     const digest = await buildDebian(build, rootDir);
-    const record = { digest, layerId, env: debianEnv, recipeKey: recipeKey(build.recipe) };
+    const record = { digest, layerId, env: debianEnv, recipeKey: recipeKey(build.recipe, build.certificates) };
     // Before the layer is: a record without its layer is harmless, a layer without its record is lost.
     await state.records.write(`name:${name}`, record);
     recorded.resolve(record);
