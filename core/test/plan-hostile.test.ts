@@ -179,41 +179,19 @@ test('an acyclic graph is ordered whatever order its steps come in, and a circle
   );
 });
 
-describe('planning time', () => {
-  const chain = (count: number) =>
-    JSON.stringify({
-      version: '0',
-      env: { CI: 'true' },
-      steps: Array.from({ length: count }, (_, i) => ({
-        type: 'command',
-        key: `step-${i}`,
-        cmd: `echo ${i}`,
-        label: `step ${i}`,
-        builds_in: i === 0 ? null : `step-${i - 1}`,
-        env: { INDEX: String(i) },
-      })),
-    });
-  /** The best of several, and processor time where that is less, since other work shares the machine. */
-  function bestMs(text: string): number {
-    const times = Array.from({ length: 5 }, () => {
-      const startedAt = performance.now();
-      const cpu = process.cpuUsage();
-      expect(planPipeline(text).ok).toBe(true);
-      const { user, system } = process.cpuUsage(cpu);
-      return Math.min(performance.now() - startedAt, (user + system) / 1000);
-    });
-    return Math.min(...times);
-  }
-
-  test('of 10,000 steps is at most 50 ms', () => {
-    expect(bestMs(chain(10_000))).toBeLessThanOrEqual(50);
+describe('size', () => {
+  test('a chain of 100,000 steps is planned in its order', () => {
+    const steps = Array.from({ length: 100_000 }, (_, i) => ({
+      type: 'command',
+      key: `step-${i}`,
+      cmd: `echo ${i}`,
+      builds_in: i === 0 ? null : `step-${i - 1}`,
+    }));
+    const result = planPipeline(JSON.stringify({ version: '0', steps }));
+    expect(result.ok && result.plan.steps.map(({ key }) => key)).toEqual(steps.map(({ key }) => key));
   });
 
-  test('of 100,000 steps is at most 500 ms', () => {
-    expect(bestMs(chain(100_000))).toBeLessThanOrEqual(500);
-  });
-
-  test('of a million steps is linear: refused at once, or planned when allowed', () => {
+  test('a million steps are refused, or planned when allowed', () => {
     const text = JSON.stringify({
       version: '0',
       steps: Array.from({ length: 1_000_000 }, (_, i) => ({ type: 'command', key: `${i}`, cmd: '' })),

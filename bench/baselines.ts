@@ -1,0 +1,81 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readCgroupHierarchy } from '../host/cgroup-hierarchy.ts';
+import { layoutOf, openInstallation } from '../host/container-layout.ts';
+import { idMap } from '../host/id-map.ts';
+import { ociConfig } from '../host/oci-bundle.ts';
+import type { Capsules } from './capsules.ts';
+import { isInstalled, runToEnd } from './program.ts';
+
+/** `runc run` of `true` on the rootfs of the capsules, under the same user namespace, filters and limits. */
+export interface RuncBaseline {
+  run(name: string): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** The rootfs is one overlay mounted once: what `runc run` takes is the runtime's own time. */
+export async function openRunc({ dataDir, imageDir, spec }: Capsules): Promise<RuncBaseline> {
+  // The root of the container is an ordinary user out here and has to reach its mount point.
+  const directory = `/run/caisson-bench-${process.pid}`;
+  const [upper, work] = [join(dataDir, 'runc-upper'), join(dataDir, 'runc-work')];
+  const [root, state] = [join(directory, 'root'), join(directory, 'state')];
+  await mkdir(directory, { mode: 0o711 });
+  await Promise.all([root, upper, work, state].map((path) => mkdir(path)));
+  await runToEnd(['chown', `${idMap.baseId}:${idMap.baseId}`, upper]);
+  const options = `lowerdir=${imageDir},upperdir=${upper},workdir=${work}`;
+  await runToEnd(['mount', '-t', 'overlay', '-o', options, 'overlay', root]);
+  const resolvConfPath = join(directory, 'resolv.conf');
+  await writeFile(resolvConfPath, '');
+  const installation = await openInstallation(dataDir, '/run/caisson');
+  const { mode } = await readCgroupHierarchy();
+  const bundles = new Map<string, string>();
+  return {
+    async run(name) {
+      const bundle = bundles.get(name) ?? (await makeBundle(name));
+      bundles.set(name, bundle);
+      await runToEnd(['runc', '--root', state, 'run', '--bundle', bundle, name]);
+    },
+    async end() {
+      await runToEnd(['umount', root]);
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+
+  async function makeBundle(name: string): Promise<string> {
+    const bundle = join(directory, `bundle-${name}`);
+    await mkdir(bundle);
+    const layout = { ...layoutOf(installation, name), rootDir: root, bundleDir: bundle };
+    const config = ociConfig({
+      layout,
+      spec: spec(name),
+      agentPath: '/bin/busybox',
+      resolvConfPath,
+      networkNamespace: null,
+      cgroupMode: mode,
+      limitsSwap: false,
+      maxOpenFiles: 1_024,
+    }) as { process: object };
+    await Promise.all([
+      writeFile(join(bundle, 'hostname'), `${name}\n`),
+      writeFile(join(bundle, 'hosts'), '127.0.0.1 localhost\n'),
+      writeFile(
+        join(bundle, 'config.json'),
+        JSON.stringify({ ...config, process: { ...config.process, args: ['/bin/true'] } }),
+      ),
+    ]);
+    return bundle;
+  }
+}
+
+/** `podman run --rm` of `true` on the same rootfs; null where podman is not installed. */
+export function openPodman({ imageDir }: Capsules): ((name: string) => Promise<void>) | null {
+  if (!isInstalled('podman')) return null;
+  const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=4096:4096', '--network', 'none'];
+  const runtime = ['--runtime', 'runc', '--cgroup-manager', 'cgroupfs'];
+  return async (name) => {
+    await runToEnd(['podman', ...runtime, 'run', '--rm', '--name', name, ...limits, '--rootfs', imageDir, '/bin/true']);
+  };
+}
+
+export const podmanAbsent =
+  'podman is not installed: its baseline is SKIPPED (apt-get install podman, then run this row again).';

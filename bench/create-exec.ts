@@ -1,0 +1,140 @@
+import { openPodman, openRunc, podmanAbsent } from './baselines.ts';
+import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import type { Bench, Measured, Row } from './row.ts';
+import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
+
+/** A capsule from nothing to the first answered command, one after the other. */
+export const createExec: Row = {
+  id: 'create-exec',
+  title: 'create a capsule → first exec answered, serial',
+  reach: 'p50 ≤ 1.5 × runc run; ≥ 5 × faster than podman run',
+  obstacle: needsRoot,
+  measure: measureSerial,
+};
+
+/** The same, twenty at a time. */
+export const createExecConcurrent: Row = {
+  id: 'create-exec-20',
+  title: 'create a capsule → first exec answered, 20 concurrent',
+  reach: 'p95 ≤ 10 × the serial p50',
+  obstacle: needsRoot,
+  measure: measureConcurrent,
+};
+
+async function measureSerial(bench: Bench): Promise<Measured> {
+  const capsules = await openCapsules({ networkPoolSize: 8 });
+  const runc = await openRunc(capsules);
+  const podman = openPodman(capsules);
+  const parts = { bare: noSamples(), create: noSamples(), exec: noSamples(), destroy: noSamples() };
+  const [networked, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples()];
+  try {
+    await capsules.driver.networkReady();
+    await warmUp(capsules, () => runc.run('warm'));
+    // In turns, so that what disturbs one disturbs all.
+    for (let index = 0; index < bench.count(100) && !bench.signal.aborted; index++) {
+      await createOne(capsules, parts, { id: `bare${index}`, egress: 'none' });
+      await sample(runcRun, () => timeMs(() => runc.run(`runc${index}`)));
+      const own = { ...parts, bare: networked, create: noSamples(), exec: noSamples(), destroy: noSamples() };
+      await createOne(capsules, own, { id: `net${index}`, egress: 'internet' });
+      if (podman) await sample(podmanRun, () => timeMs(() => podman(`caisson-bench-${process.pid}-${index}`)));
+      // Namespaces are made and given back behind a capsule's back; the next round must not pay for it.
+      await capsules.driver.networkReady();
+    }
+  } finally {
+    await runc.end();
+    await capsules.end();
+  }
+  return {
+    series: [
+      { name: 'Caisson, own loopback only', role: 'ours', unit: 'ms', samples: parts.bare },
+      { name: 'Caisson, network from the pool', role: 'ours', unit: 'ms', samples: networked },
+      { name: 'of the first: create', role: 'part', unit: 'ms', samples: parts.create },
+      { name: 'of the first: exec of true', role: 'part', unit: 'ms', samples: parts.exec },
+      { name: 'afterwards: destroy', role: 'part', unit: 'ms', samples: parts.destroy },
+      { name: 'runc run, rootfs mounted before', role: 'baseline', unit: 'ms', samples: runcRun },
+      ...(podman ? [{ name: 'podman run --rm', role: 'baseline', unit: 'ms', samples: podmanRun } as const] : []),
+    ],
+    notes: [
+      capsulesNote,
+      'Ours mounts a fresh overlay for each capsule and waits for the exit status of `true`; runc runs `true` on an overlay mounted once, under the same configuration.',
+      ...(podman ? [] : [podmanAbsent]),
+    ],
+  };
+}
+
+interface Parts {
+  readonly bare: Samples;
+  readonly create: Samples;
+  readonly exec: Samples;
+  readonly destroy: Samples;
+}
+
+async function createOne(
+  { driver, spec }: Capsules,
+  { bare, create, exec, destroy }: Parts,
+  { id, egress }: { id: string; egress: 'none' | 'internet' },
+): Promise<void> {
+  await sample(bare, async () => {
+    let execMs = 0;
+    const createMs = await timeMs(async () => {
+      const machine = await driver.create(spec(id, { egress }));
+      execMs = await timeMs(() => runInside(machine, ['/bin/true']));
+    });
+    create.values.push(createMs - execMs);
+    exec.values.push(execMs);
+    return createMs;
+  });
+  await sample(destroy, () => timeMs(() => driver.destroy(id)));
+}
+
+async function warmUp({ driver, spec }: Capsules, baseline: () => Promise<void>): Promise<void> {
+  for (const id of ['warm1', 'warm2', 'warm3']) {
+    const machine = await driver.create(spec(id));
+    await runInside(machine, ['/bin/true']);
+    await machine.destroy();
+  }
+  await baseline();
+}
+
+const atOnce = 20;
+
+async function measureConcurrent(bench: Bench): Promise<Measured> {
+  const capsules = await openCapsules();
+  const runc = await openRunc(capsules);
+  const podman = openPodman(capsules);
+  const [serial, ours, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples(), noSamples()];
+  const names = Array.from({ length: atOnce }, (_, index) => String(index));
+  const startOne = async (id: string) =>
+    runInside(await capsules.driver.create(capsules.spec(id)), ['/bin/true']).then(() => undefined);
+  try {
+    await warmUp(capsules, () => runc.run('warm'));
+    for (let round = 0; round < bench.count(10) && !bench.signal.aborted; round++) {
+      await sample(serial, () => timeMs(() => startOne(`serial${round}`)));
+      await capsules.driver.destroy(`serial${round}`);
+      await Promise.all(names.map((name) => sample(ours, () => timeMs(() => startOne(`c${round}-${name}`)))));
+      await Promise.all(names.map((name) => capsules.driver.destroy(`c${round}-${name}`)));
+      await Promise.all(names.map((name) => sample(runcRun, () => timeMs(() => runc.run(`r${round}-${name}`)))));
+      if (!podman) continue;
+      const podmanName = (name: string) => `caisson-bench-${process.pid}-${round}-${name}`;
+      await Promise.all(names.map((name) => sample(podmanRun, () => timeMs(() => podman(podmanName(name))))));
+    }
+  } finally {
+    await runc.end();
+    await capsules.end();
+  }
+  return {
+    series: [
+      { name: 'Caisson, 20 at once', role: 'ours', unit: 'ms', samples: ours },
+      { name: 'Caisson, one alone', role: 'part', unit: 'ms', samples: serial },
+      { name: 'runc run, 20 at once', role: 'baseline', unit: 'ms', samples: runcRun },
+      ...(podman
+        ? [{ name: 'podman run --rm, 20 at once', role: 'baseline', unit: 'ms', samples: podmanRun } as const]
+        : []),
+    ],
+    notes: [
+      capsulesNote,
+      'Without a network of their own, so that no pool runs dry.',
+      ...(podman ? [] : [podmanAbsent]),
+    ],
+  };
+}

@@ -1,0 +1,114 @@
+import { parseArgs } from 'node:util';
+import { busyShare, currentCommit, machineFacts } from './machine-facts.ts';
+import { keepResults, readLatest } from './results.ts';
+import type { Bench, Row, RowResult, SeriesResult } from './row.ts';
+import { rows } from './rows.ts';
+import { summarise } from './statistics.ts';
+import { rowLines } from './table.ts';
+import { writePerformancePage } from './write-page.ts';
+
+const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--list] [--write-docs]
+
+  --only        measures just these rows
+  --quick       a tenth of the calls: does everything work?
+  --json        prints the results as JSON instead of a table
+  --list        names the rows
+  --write-docs  measures nothing and writes docs/performance.md from bench/results/latest.json
+`;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true, default: [] },
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
+    'write-docs': { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+const interrupted = new AbortController();
+const say = (line: string) => void process.stderr.write(`${line}\n`);
+
+if (options.help) process.stdout.write(usage);
+else if (options.list) for (const { id, title } of rows) process.stdout.write(`${id.padEnd(20)} ${title}\n`);
+else if (options['write-docs']) say(`wrote ${await writePerformancePage(await readLatest(), rows)}`);
+else await measureAll(chosenRows());
+
+function chosenRows(): readonly Row[] {
+  const wanted = options.only.flatMap((text) => text.split(',')).filter(Boolean);
+  const unknown = wanted.filter((id) => !rows.some((row) => row.id === id));
+  if (unknown.length > 0) {
+    say(`no row is called ${unknown.join(', ')}; there are: ${rows.map(({ id }) => id).join(', ')}`);
+    process.exit(2);
+  }
+  return wanted.length === 0 ? rows : rows.filter(({ id }) => wanted.includes(id));
+}
+
+async function measureAll(chosen: readonly Row[]): Promise<void> {
+  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+  process.once('SIGTERM', () => interrupted.abort(new Error('interrupted')));
+  const startedAt = new Date();
+  const about = { machine: await machineFacts(), commit: await currentCommit() };
+  const results: RowResult[] = [];
+  for (const row of chosen) {
+    if (interrupted.signal.aborted) break;
+    const result = await measureRow(row, about);
+    results.push(result);
+    if (!options.json) process.stdout.write(`${rowLines(result).join('\n')}\n\n`);
+  }
+  const path = await keepResults(results, startedAt);
+  if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+  say(`kept in ${path}`);
+  const isWrong = (row: RowResult) => row.error !== null || row.series.some(({ failures }) => failures > 0);
+  if (interrupted.signal.aborted) process.exitCode = 130;
+  else if (results.some(isWrong)) process.exitCode = 1;
+}
+
+async function measureRow(row: Row, about: { machine: RowResult['machine']; commit: string }): Promise<RowResult> {
+  const { id, title, reach } = row;
+  const result: RowResult = {
+    ...{ id, title, reach, ...about },
+    command: `npm run bench -- --only ${id}`,
+    measuredAt: new Date().toISOString(),
+    isQuick: options.quick,
+    busyBefore: await busyShare(),
+    tookS: 0,
+    series: [],
+    notes: [],
+    skipped: row.obstacle?.() ?? null,
+    error: null,
+  };
+  if (result.skipped !== null) return result;
+  const startedMs = performance.now();
+  const tookS = () => Math.round((performance.now() - startedMs) / 100) / 10;
+  try {
+    const { series, notes } = await row.measure(makeBench());
+    return { ...result, tookS: tookS(), notes, series: series.map(seriesResult) };
+  } catch (error) {
+    return {
+      ...result,
+      tookS: tookS(),
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    };
+  }
+}
+
+function seriesResult({
+  name,
+  role,
+  unit,
+  samples,
+}: Awaited<ReturnType<Row['measure']>>['series'][number]): SeriesResult {
+  return { name, role, unit, summary: summarise(samples), failures: samples.failures, reasons: samples.reasons };
+}
+
+function makeBench(): Bench {
+  const { quick: isQuick } = options;
+  return {
+    isQuick,
+    count: (full) => (isQuick ? Math.max(3, Math.ceil(full / 10)) : full),
+    signal: interrupted.signal,
+    say: (line) => say(`  ${line}`),
+  };
+}

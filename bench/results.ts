@@ -1,0 +1,30 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { RowResult } from './row.ts';
+
+const directory = new URL('results/', import.meta.url);
+const latest = new URL('latest.json', directory);
+
+/** Keeps what one run measured: by itself under its time, and in `latest.json`, which holds the newest of every row. */
+export async function keepResults(rows: readonly RowResult[], startedAt: Date): Promise<string> {
+  await mkdir(directory, { recursive: true });
+  const own = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, directory);
+  await write(own, rows);
+  const known = await readLatest();
+  const measured = new Map(rows.map((row) => [row.id, row]));
+  const before = known.filter(({ id }) => !measured.has(id));
+  await write(latest, [...before, ...rows]);
+  return fileURLToPath(own);
+}
+
+/** The newest result of every row; empty before the first run. */
+export async function readLatest(): Promise<readonly RowResult[]> {
+  const text = await readFile(latest, 'utf8').catch(() => '[]');
+  return JSON.parse(text) as readonly RowResult[];
+}
+
+async function write(url: URL, rows: readonly RowResult[]): Promise<void> {
+  const path = fileURLToPath(url);
+  await writeFile(`${path}.tmp`, `${JSON.stringify(rows, null, 2)}\n`);
+  await rename(`${path}.tmp`, path);
+}

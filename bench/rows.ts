@@ -1,0 +1,7 @@
+import { createExec, createExecConcurrent } from './create-exec.ts';
+import { exec } from './exec.ts';
+import { plan } from './plan.ts';
+import type { Row } from './row.ts';
+
+/** Every row, in the order in which they run and are printed. */
+export const rows: readonly Row[] = [createExec, createExecConcurrent, exec, plan];

@@ -1,0 +1,71 @@
+/** What was measured, call by call. A call that failed is counted, and its time is thrown away. */
+export interface Samples {
+  /** Times of the calls whose result was checked and right, or figures of another unit. */
+  readonly values: number[];
+  failures: number;
+  /** What the first few failures said. */
+  readonly reasons: string[];
+}
+
+export interface Summary {
+  /** Calls made. */
+  readonly n: number;
+  readonly failures: number;
+  readonly successRate: number;
+  readonly min: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+const keptReasons = 3;
+
+export function noSamples(): Samples {
+  return { values: [], failures: 0, reasons: [] };
+}
+
+export function addFailure(samples: Samples, error: unknown): void {
+  samples.failures += 1;
+  const reason = error instanceof Error ? error.message : String(error);
+  if (samples.reasons.length < keptReasons) samples.reasons.push(reason.slice(0, 300));
+}
+
+/** Makes one measurement and files it: what `measure` returns is the value, what it throws a failure. */
+export async function sample(samples: Samples, measure: () => Promise<number> | number): Promise<void> {
+  try {
+    samples.values.push(await measure());
+  } catch (error) {
+    addFailure(samples, error);
+  }
+}
+
+/** Milliseconds `work` takes. */
+export async function timeMs(work: () => Promise<unknown> | unknown): Promise<number> {
+  const startedMs = performance.now();
+  await work();
+  return performance.now() - startedMs;
+}
+
+/** Null when nothing was measured. */
+export function summarise({ values, failures }: Samples): Summary | null {
+  if (values.length === 0) return null;
+  const sorted = values.toSorted((a, b) => a - b);
+  const n = values.length + failures;
+  return {
+    n,
+    failures,
+    successRate: values.length / n,
+    min: percentile(sorted, 0),
+    p50: percentile(sorted, 0.5),
+    p95: percentile(sorted, 0.95),
+    p99: percentile(sorted, 0.99),
+    max: percentile(sorted, 1),
+  };
+}
+
+/** Nearest rank: always a value that was measured. */
+function percentile(sorted: readonly number[], share: number): number {
+  const rank = Math.max(1, Math.ceil(share * sorted.length));
+  return sorted[rank - 1] ?? Number.NaN;
+}

@@ -1,0 +1,39 @@
+import type { RowResult, SeriesResult } from './row.ts';
+
+const columns = ['', 'n', 'p50', 'p95', 'p99', 'min', 'ok'] as const;
+
+/** A row as lines for a terminal. */
+export function rowLines(row: RowResult): readonly string[] {
+  const lines = [`${row.title}  [${row.id}]`];
+  if (row.skipped !== null) return [...lines, `  SKIPPED: ${row.skipped}`];
+  if (row.error !== null) lines.push(`  FAILED: ${row.error}`);
+  const cells = [columns as readonly string[], ...row.series.map(seriesCells)];
+  const widths = columns.map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0)));
+  for (const line of cells) {
+    const padded = line.map((cell, column) =>
+      column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
+    );
+    lines.push(`  ${padded.join('  ')}`.trimEnd());
+  }
+  for (const { name, reasons } of row.series) for (const reason of reasons) lines.push(`  failed: ${name}: ${reason}`);
+  if (row.reach !== null) lines.push(`  goal: ${row.reach}`);
+  if (row.busyBefore > 0.1) lines.push(`  measured beside other work: ${percent(row.busyBefore)} of the processors`);
+  return lines;
+}
+
+/** Name, n, p50, p95, p99, min, success rate. */
+export function seriesCells({ name, role, unit, summary, failures }: SeriesResult): readonly string[] {
+  const label = role === 'ours' ? name : `${name} (${role})`;
+  if (summary === null) return [label, String(failures), '–', '–', '–', '–', failures > 0 ? '0 %' : '–'];
+  const { n, p50, p95, p99, min, successRate } = summary;
+  return [label, String(n), ...[p50, p95, p99, min].map((value) => figure(value, unit)), percent(successRate)];
+}
+
+function figure(value: number, unit: string): string {
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  return `${value.toFixed(digits)} ${unit}`;
+}
+
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(share === 0 || share === 1 ? 0 : 1)} %`;
+}
