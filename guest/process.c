@@ -395,7 +395,7 @@ static bool send_stdin_news(struct process *process) {
     channel_commit(A_STDIN_CLOSED, 0, process->id, 0);
     return true;
   }
-  uint32_t credit = process->stdin_fd >= 0 ? queue_take_credit(&process->input) : 0;
+  uint32_t credit = process->stdin_fd >= 0 && !process->stdin_ending ? queue_take_credit(&process->input) : 0;
   if (credit == 0) return false;
   put32(channel_payload(), credit);
   channel_commit(A_STDIN_CREDIT, 0, process->id, 4);

@@ -37,7 +37,9 @@ export function createProcessHandle(options: HandleOptions): ProcessHandle {
   const send = (type: number, payload?: Uint8Array): void =>
     wire.send(payload === undefined ? { type, id } : { type, id, payload });
   const queue = createCreditedQueue<GuestOutput>((units) => send(hostFrame.credit, uint32(units)));
-  const inflow = createGuestInflow(options.stdinCredit ?? 0, (piece) => send(hostFrame.stdin, piece));
+  const inflow = createGuestInflow(options.stdinCredit ?? guestLimits.inboundBytes, (piece) =>
+    send(hostFrame.stdin, piece),
+  );
   const exit = Promise.withResolvers<GuestExit>();
   exit.promise.catch(() => undefined); // whoever does not wait for the exit is not punished for its loss
   let receivedOffset = options.fromOffset;

@@ -132,10 +132,10 @@ function expectAnswer(
   });
 }
 
-function takeStarting(table: Table, frame: GuestFrame): Starting {
+/** Who waits for this answer; it stays waiting until the answer is found to be good, so that it hears of a bad one. */
+function startingOf(table: Table, frame: GuestFrame): Starting {
   const starting = table.starting.get(frame.id);
   if (starting === undefined) throw protocolError('an answer nobody waits for');
-  table.starting.delete(frame.id);
   return starting;
 }
 
@@ -165,28 +165,31 @@ function forget(table: Table, id: number): void {
 }
 
 function onStarted(table: Table, frame: GuestFrame): void {
-  const starting = takeStarting(table, frame);
+  const starting = startingOf(table, frame);
   expectBytes(frame, 4);
   if (starting.attachOffset !== null) throw protocolError('a start where an attach was asked for');
   const credit = checkStdinBytes(frame.payload.readUInt32LE(0));
+  table.starting.delete(frame.id);
   starting.resolve(addHandle(table, frame.id, { fromOffset: 0, stdinCredit: starting.takesInput ? credit : null }));
 }
 
 function onAttached(table: Table, frame: GuestFrame): void {
-  const { attachOffset, resolve } = takeStarting(table, frame);
+  const { attachOffset, resolve } = startingOf(table, frame);
   expectBytes(frame, 20);
   const kept = readOffset(frame.payload, 0);
   const end = readOffset(frame.payload, 8);
   if (attachOffset === null || attachOffset < kept || attachOffset > end) throw protocolError('a wrong attach');
-  table.live.get(frame.id)?.lost(new AppError('guest_lost', 'The process was taken up by a later call.'));
   const credit = checkStdinBytes(frame.payload.readUInt32LE(16));
+  table.starting.delete(frame.id);
+  table.live.get(frame.id)?.lost(new AppError('guest_lost', 'The process was taken up by a later call.'));
   const stdinCredit = (frame.flags & 1) === 1 ? credit : null;
   resolve(addHandle(table, frame.id, { fromOffset: attachOffset, stdinCredit }));
 }
 
 function onProcessError(table: Table, frame: GuestFrame): void {
-  const starting = takeStarting(table, frame);
+  const starting = startingOf(table, frame);
   const error = readError(frame);
+  table.starting.delete(frame.id);
   if (starting.attachOffset !== null && error.code === 'not_found') starting.resolve(null);
   else starting.reject(error);
 }
