@@ -24,8 +24,10 @@ export async function writeServerRecord(dataDir: string, record: ServerRecord): 
   await writePrivately(join(dataDir, serverFile), JSON.stringify(record));
 }
 
-export async function removeServerRecord(dataDir: string): Promise<void> {
-  await rm(join(dataDir, serverFile), { force: true });
+/** Removes the record if it is this process's own. */
+export async function removeServerRecord(dataDir: string, pid: number): Promise<void> {
+  const record = await readServerRecord(dataDir).catch(() => null);
+  if (record?.pid === pid) await rm(join(dataDir, serverFile), { force: true });
 }
 
 /** The record of a control plane that was started on this directory; it may be gone by now. */

@@ -39,27 +39,24 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
   await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
   const logPath = join(dataDir, 'logs', 'caisson.log');
   const logger = await openLog(logPath);
-  let host: StartedHost | null = null;
-  let controlPlane: ControlPlane | null = null;
+  const options = { config, cli, progress, signal };
+  // Beside each other, since neither needs the other to start.
+  const parts = await Promise.allSettled([
+    startControlPlane({ config, logger, progress }),
+    hostSockets.length === 0 ? openHost(options) : null,
+  ]);
+  const [controlPlane, host] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
+    ControlPlane | null,
+    StartedHost | null,
+  ];
   const close = async ({ end }: { end: boolean }) => {
-    await removeServerRecord(dataDir);
+    await removeServerRecord(dataDir, process.pid);
     await host?.close({ end });
     await controlPlane?.close();
   };
   try {
-    // The database first: its lock on the data directory keeps a second installation from touching the first one's capsules.
-    controlPlane = await startControlPlane({ config, logger, progress });
-    if (hostSockets.length === 0) {
-      progress('starting the host');
-      host = await startHost({
-        dataDir: join(dataDir, 'host'),
-        config: readHostConfig(cli.environment),
-        tools: renderTools,
-      });
-      if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
-      await host.prepare(defaultImage, progress, signal);
-      controlPlane.attachHost(host);
-    }
+    if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
+    if (host !== null) controlPlane.attachHost(host);
     for (const socket of hostSockets) controlPlane.attachHost(connectHost(socket));
     const token = await keepToken(config, controlPlane.freshToken);
     await writeServerRecord(dataDir, { url: controlPlane.url, pid: process.pid });
@@ -74,6 +71,27 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
     };
   } catch (error) {
     await close({ end: true }).catch(() => {});
+    throw error;
+  }
+}
+
+function firstReason(parts: readonly PromiseSettledResult<unknown>[]): unknown {
+  return parts.find((part) => part.status === 'rejected')?.reason;
+}
+
+async function openHost(options: Omit<LocalOptions, 'hostSockets'>): Promise<StartedHost> {
+  const { config, cli, progress, signal } = options;
+  const host = await startHost({
+    dataDir: join(config.dataDir, 'host'),
+    config: readHostConfig(cli.environment),
+    tools: renderTools,
+  });
+  try {
+    if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
+    await host.prepare(defaultImage, progress, signal);
+    return host;
+  } catch (error) {
+    await host.close({ end: true });
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { HostDescription } from '@caisson/contracts/host-api';
 import type { HostConfig } from './config.ts';
 import { createContainerDriver } from './container-driver.ts';
+import { lockDataDir } from './data-dir-lock.ts';
 import { createHost, type Host } from './host.ts';
 import { createImageStore } from './image-store.ts';
 import { createLayerStore } from './layer-disk.ts';
@@ -36,6 +37,19 @@ export interface StartedHost extends Host {
 /** Starts a host with the container driver on a data directory and takes up whatever an earlier process left there. */
 export async function startHost({ dataDir, config, tools }: StartHostOptions): Promise<StartedHost> {
   await mkdir(dataDir, { recursive: true });
+  const lock = await lockDataDir(dataDir);
+  try {
+    return await start({ dataDir, config, tools }, lock.release);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function start(
+  { dataDir, config, tools }: StartHostOptions,
+  releaseLock: () => Promise<void>,
+): Promise<StartedHost> {
   const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes });
   const images = await createImageStore({ dataDir, layers, aliases: config.imageAliases });
   const sources = await createSourceStore({ dataDir, layers });
@@ -51,6 +65,10 @@ export async function startHost({ dataDir, config, tools }: StartHostOptions): P
   return {
     ...host,
     networkProblem: driver.networkProblem,
+    async close(options) {
+      await host.close(options);
+      await releaseLock();
+    },
     async prepare(image, progress, signal) {
       await Promise.all([images.resolve(image, progress, signal), toolsLayer()]);
     },
