@@ -27,7 +27,7 @@ static uint8_t in[IN_BYTES], out[OUT_BYTES];
 
 static void channel_forget_peer(void) {
   channel.greeted = false;
-  channel.in_length = channel.out_start = channel.out_end = 0;
+  channel.out_start = channel.out_end = 0;
   channel.generation++;
   session_reset();
 }
@@ -35,6 +35,7 @@ static void channel_forget_peer(void) {
 static void channel_close(void) {
   if (channel.fd >= 0) close(channel.fd);
   channel.fd = -1;
+  channel.in_length = 0;
   if (channel.port) channel.port_open_at = now_ms() + PORT_RETRY_MS;
   channel_forget_peer();
 }
@@ -180,7 +181,11 @@ bool channel_parse(void) {
   while (channel.fd >= 0 && at < channel.in_length) {
     if (channel.greeted && !channel_room(REPLY_BYTES)) break;
     size_t used = parse_one(in + at, channel.in_length - at);
-    if (channel.generation != generation) return true;
+    if (channel.generation != generation) {
+      if (channel.fd < 0) return true;
+      generation = channel.generation; /* a port stays: the next greeting may be among the bytes that are here */
+      used = 1;
+    }
     if (used == 0) break;
     at += used;
   }
