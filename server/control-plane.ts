@@ -86,6 +86,8 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
       settings: config,
     });
     opened.defer(() => app.close());
+    // First of all, since closing the doors waits for the requests that run.
+    opened.defer(() => engine.interruptWaits());
     const url = await app.listen({ port: config.port, host: config.address });
     return {
       url,

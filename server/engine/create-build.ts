@@ -13,6 +13,8 @@ const lookAgainMs = 1_000;
 
 export interface CreateBuildDeps extends TransitionDeps {
   readonly notifications: Notifications;
+  /** Aborts when the control plane stops; the build goes on elsewhere. */
+  readonly stopping: AbortSignal;
 }
 
 /** See `Engine.createBuild`. */
@@ -92,12 +94,16 @@ async function insertBuild(tx: Tx, input: NewBuild, { id, number }: { id: string
 }
 
 /** The build once its graph is known or it is over; after `longestWaitMs` as it is. */
-async function waitForPlan({ db, notifications }: CreateBuildDeps, buildId: string): Promise<BuildRow> {
+async function waitForPlan({ db, notifications, stopping }: CreateBuildDeps, buildId: string): Promise<BuildRow> {
   const endsAtMs = Date.now() + longestWaitMs;
   let wake = () => {};
   const unsubscribe = notifications.on('build', buildId, () => wake());
+  const stop = () => wake();
+  stopping.addEventListener('abort', stop);
   try {
     for (;;) {
+      if (stopping.aborted)
+        throw new AppError('service_unavailable', 'the server stops; the build goes on when it is back');
       const woken = new Promise<void>((resolve) => {
         wake = resolve;
         setTimeout(resolve, lookAgainMs).unref();
@@ -108,5 +114,6 @@ async function waitForPlan({ db, notifications }: CreateBuildDeps, buildId: stri
     }
   } finally {
     unsubscribe();
+    stopping.removeEventListener('abort', stop);
   }
 }

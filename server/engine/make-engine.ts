@@ -15,6 +15,8 @@ const lookAgainMs = 1_000;
 export interface RunningEngine extends Engine {
   /** Serves a host from now on, until it is detached or the engine stops. */
   attachHost(host: HostApi): { detach(): Promise<void> };
+  /** Ends every `createBuild` that still waits for its graph, with `service_unavailable`. */
+  interruptWaits(): void;
   /** Stops placing new jobs; those that run go on. */
   stopPlacing(): Promise<void>;
   stop(): Promise<void>;
@@ -23,6 +25,7 @@ export interface RunningEngine extends Engine {
 /** Starts everything that happens by itself: placing, dispatch, leases, effects, timers. */
 export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   const stopping = new AbortController();
+  const waiting = new AbortController();
   const links = new Set<Promise<void>>();
   const placing = startLoop(
     { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
@@ -33,7 +36,7 @@ export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   await deps.effects.perform((effect) => perform(deps, effect));
 
   return {
-    createBuild: (input) => createBuild(deps, input),
+    createBuild: (input) => createBuild({ ...deps, stopping: waiting.signal }, input),
     async cancelBuild(buildId) {
       await changeBuild(deps, buildId, (change) => change.apply({ kind: 'cancel' }));
     },
@@ -52,8 +55,10 @@ export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
         },
       };
     },
+    interruptWaits: () => waiting.abort(),
     stopPlacing: () => placing.stop(),
     async stop() {
+      waiting.abort();
       stopping.abort();
       unsubscribe();
       await Promise.all([placing.stop(), scanning.stop(), ...links]);

@@ -1,11 +1,9 @@
-import type { OutputStream, RunMessage } from '@caisson/contracts/host-api';
-import { sql } from 'kysely';
+import type { RunMessage } from '@caisson/contracts/host-api';
 import type { Database, Tx } from '../store/database.ts';
+import { appendChunks } from './job-log.ts';
 import { changeCapsule } from './lease.ts';
 import { notify } from './notifications.ts';
 import { changeBuild, type TransitionDeps } from './transition.ts';
-
-const streamNumbers: Record<OutputStream, 0 | 1 | 2> = { stdout: 0, stderr: 1, meta: 2 };
 
 type OutputMessage = Extract<RunMessage, { kind: 'output' }>;
 type StateMessage = Exclude<RunMessage, { kind: 'output' }>;
@@ -61,7 +59,7 @@ async function storeOutput(db: Database, owner: LeaseOwner, messages: readonly O
     const known = await advanceAcknowledged(tx, owner, last.seq);
     const fresh = known === null ? [] : messages.filter(({ seq }) => seq > known);
     if (fresh.length === 0) return;
-    await insertChunks(tx, owner.jobId, fresh);
+    await appendChunks(tx, owner.jobId, fresh);
     await notify(tx, 'job', owner.jobId);
   });
 }
@@ -79,29 +77,6 @@ async function advanceAcknowledged(tx: Tx, { leaseId }: LeaseOwner, seq: number)
     await tx.updateTable('leases').set({ acknowledged_seq: seq }).where('id', '=', leaseId).execute();
   }
   return lease.acknowledged_seq;
-}
-
-async function insertChunks(tx: Tx, jobId: string, messages: readonly OutputMessage[]): Promise<void> {
-  const sizeBytes = messages.reduce((sum, { bytes }) => sum + bytes.length, 0);
-  const { rows } = await sql<{ last_seq: number }>`
-    insert into job_logs (job_id, last_seq, size_bytes) values (${jobId}, ${messages.length}, ${sizeBytes})
-    on conflict (job_id) do update set
-      last_seq = job_logs.last_seq + excluded.last_seq,
-      size_bytes = job_logs.size_bytes + excluded.size_bytes
-    returning last_seq`.execute(tx);
-  const firstSeq = (rows[0]?.last_seq ?? 0) - messages.length + 1;
-  await tx
-    .insertInto('log_chunks')
-    .values(
-      messages.map(({ stream, bytes, atMs }, index) => ({
-        job_id: jobId,
-        seq: firstSeq + index,
-        stream: streamNumbers[stream],
-        content: Buffer.from(bytes),
-        at: new Date(atMs),
-      })),
-    )
-    .execute();
 }
 
 async function applyState(deps: TransitionDeps, owner: LeaseOwner, message: StateMessage): Promise<void> {

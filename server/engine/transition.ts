@@ -9,6 +9,7 @@ import { type BuildRow, buildColumns, buildOf } from '../store/build-row.ts';
 import type { Database, Tx } from '../store/database.ts';
 import { jobColumns, jobOf } from '../store/job-row.ts';
 import type { Effects } from './effects.ts';
+import { appendNote } from './job-log.ts';
 import { endLease } from './lease.ts';
 import { notify as notifyAll, type Topic } from './notifications.ts';
 
@@ -114,6 +115,10 @@ class LockedBuild implements BuildChange {
     if (!step.ok) return step;
     await tx.updateTable('jobs').set(jobColumns(step.state)).where('id', '=', jobId).execute();
     await record(tx, before, { kind: `job.${step.state.status}`, cause: event.kind });
+    if (step.state.status === 'scheduled' && before.status !== 'pending') {
+      const line = `attempt ${step.state.attempt} of ${step.state.maxAttempts} was lost; trying again`;
+      await appendNote(tx, jobId, { line, atMs: this.nowMs });
+    }
     for (const effect of step.effects) await this.#oweForJob(jobId, effect);
     if (before.kind === 'render' && isFinishedJobState(step.state.status)) {
       await this.#effects.enqueue(tx, { kind: 'plan_rendered_build', buildId: build.id });
