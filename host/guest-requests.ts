@@ -32,6 +32,7 @@ interface Pending {
   readonly listener: RequestListener;
   readonly resolve: (frame: GuestFrame) => void;
   readonly reject: (error: AppError) => void;
+  readonly hasPlace: boolean;
   canceled: boolean;
 }
 
@@ -65,8 +66,9 @@ export function createGuestRequests(
     waiting.push(ticket);
     await ticket.promise;
   };
-  const finish = (id: number): void => {
+  const finish = (id: number, hasPlace: boolean): void => {
     pending.delete(id);
+    if (!hasPlace) return;
     const next = waiting.shift();
     if (next === undefined) places += 1;
     else next.resolve(); // which has the place now
@@ -79,12 +81,13 @@ export function createGuestRequests(
 
   return {
     async open(request, listener) {
-      await takePlace();
+      const hasPlace = request.type !== hostFrame.ping; // whether the agent lives is asked when it is busy, too
+      if (hasPlace) await takePlace();
       if (ended !== null) throw ended;
       const id = freeId();
       const { promise, resolve, reject } = Promise.withResolvers<GuestFrame>();
       promise.catch(() => undefined); // the caller may have left before the answer
-      const entry: Pending = { listener, resolve, reject, canceled: false };
+      const entry: Pending = { listener, resolve, reject, hasPlace, canceled: false };
       pending.set(id, entry);
       wire.send({ ...request, id });
       const cancel = (): void => {
@@ -105,7 +108,7 @@ export function createGuestRequests(
         if (!entry.canceled) entry.listener.frame(frame);
         return true;
       }
-      finish(frame.id);
+      finish(frame.id, entry.hasPlace);
       return true;
     },
     lost(error) {

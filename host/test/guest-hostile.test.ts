@@ -36,7 +36,13 @@ beforeAll(async () => {
         socket.write(encodeFrame({ type: agentFrame.hello, id: 0, payload: greeting }));
       else react({ ...frame, type }, socket);
     });
-    socket.on('data', (chunk: Buffer) => read(withHighBits(chunk)));
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        read(withHighBits(chunk));
+      } catch {
+        socket.pause(); // a large request comes in pieces; no reaction here needs one
+      }
+    });
   });
   server.listen(join(directory, 'agent.sock'));
   await once(server, 'listening');
@@ -216,6 +222,24 @@ test('a greeting that is late, wrong or of another version is refused', async ()
   expect(await attempt(hello(greeting.subarray(1)))).toBe('guest_protocol');
   expect(await attempt(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'))).toBe('guest_protocol');
   await expect(connectGuest(join(directory, 'nobody.sock'))).rejects.toMatchObject({ code: 'guest_lost' });
+});
+
+test('an agent that does not read ends the link, before much waits for it', async () => {
+  const link = await connect((_, socket) => socket.pause());
+  const large = { ...exec, env: { LARGE: 'x'.repeat(1_000_000) } };
+  const outcomes = await Promise.allSettled(Array.from({ length: 50 }, () => link.exec(large)));
+  expect(await link.closed).toMatch(/does not read/);
+  expect(outcomes.every((outcome) => outcome.status === 'rejected')).toBe(true);
+});
+
+test('a ping is answered while all places for requests are taken', async () => {
+  const link = await connect(({ type, id }, socket) => {
+    if (type === hostFrame.ping) socket.write(encodeFrame({ type: agentFrame.pong, id }));
+  });
+  const waiting = Array.from({ length: 40 }, () => link.stat('/x').catch((error: { code: string }) => error.code));
+  expect(await link.ping()).toBeGreaterThan(0);
+  link.close();
+  expect(new Set(await Promise.all(waiting))).toEqual(new Set(['guest_lost']));
 });
 
 test('whatever an agent answers, every call ends and nothing is left open', async () => {
