@@ -5,6 +5,7 @@ import { makeLineWriter } from './line-writer.ts';
 export function showJson(write: (text: string) => void): BuildView {
   const say = (event: object) => write(`${JSON.stringify(event)}\n`);
   const seen = new Map<string, Job['state']>();
+  const started = new Set<string>();
   const jobsByName = new Map<string, Job>();
   const lines = makeLineWriter((name, line) => {
     const job = jobsByName.get(name);
@@ -24,7 +25,11 @@ export function showJson(write: (text: string) => void): BuildView {
     seen.set(job.id, job.state);
     const step = { step_id: job.id, key: job.step_key };
     if (before === undefined) say({ kind: 'step_queued', ...step, display_name: job.name, depends_on: job.depends_on });
-    if (job.state === 'running') say({ kind: 'step_start', ...step, started_at: job.started_at });
+    // A short step is over before it was ever seen running.
+    if (job.started_at !== null && !started.has(job.id)) {
+      started.add(job.id);
+      say({ kind: 'step_start', ...step, started_at: job.started_at });
+    }
     if (job.finished_at !== null) say({ kind: 'step_end', ...step, ...endOf(job) });
   }
 

@@ -38,7 +38,18 @@ export interface WatchedRun {
   readonly journal: RunJournal;
   /** Byte position in the journal up to which the present watcher was served. */
   position: number;
+  /** Where a new watcher begins. */
+  acknowledgedPosition: number;
+  /** What the present watcher was served and has not acknowledged: where in the journal each window ends. */
+  unacknowledged: { readonly lastSeq: number; readonly position: number }[];
 }
+
+function watched(journal: RunJournal): WatchedRun {
+  return { journal, position: 0, acknowledgedPosition: 0, unacknowledged: [] };
+}
+
+const lastWordsMs = 3_000;
+const historyWindowBytes = 2 ** 20;
 
 /**
  * Starts the host on its data directory: takes up the runs an earlier process left, removes every capsule that belongs to none,
@@ -49,17 +60,27 @@ export async function createHost(parts: HostParts): Promise<Host> {
   await mkdir(runsDir, { recursive: true });
   const runs = new Map<string, WatchedRun & { run: Run | null }>();
   const watcher = watchRuns(runs);
+  let allHeard = Promise.withResolvers<void>();
 
   function begin(journal: RunJournal, history: RunHistory): void {
     const run = startRun({ provisioner: parts.provisioner, onRecord: watcher.wake }, journal, history);
-    runs.set(journal.assignment.leaseId, { journal, position: 0, run });
+    runs.set(journal.assignment.leaseId, { ...watched(journal), run });
     run.finished.catch(() => {});
   }
 
   await recover(parts, runsDir, {
     begin,
-    keep: (journal) => runs.set(journal.assignment.leaseId, { journal, position: 0, run: null }),
+    keep: (journal) => runs.set(journal.assignment.leaseId, { ...watched(journal), run: null }),
   });
+
+  /** Whoever watches is given a moment to acknowledge what is left; the rest is told to the next one. */
+  async function heard(withinMs: number): Promise<void> {
+    if (runs.size === 0) return;
+    allHeard = Promise.withResolvers<void>();
+    const timer = setTimeout(allHeard.resolve, withinMs);
+    await allHeard.promise;
+    clearTimeout(timer);
+  }
 
   const starting = new Map<string, Promise<void>>();
   return {
@@ -88,9 +109,13 @@ export async function createHost(parts: HostParts): Promise<Host> {
     async acknowledge(acks: readonly RunAck[]) {
       for (const { leaseId, seq } of acks) {
         const entry = runs.get(leaseId);
-        if (entry === undefined || seq < entry.journal.lastSeq) continue;
-        if (!(await isFinished(entry.journal))) continue;
+        if (entry === undefined) continue;
+        while (entry.unacknowledged[0] !== undefined && entry.unacknowledged[0].lastSeq <= seq) {
+          entry.acknowledgedPosition = entry.unacknowledged.shift()?.position ?? 0;
+        }
+        if (seq < entry.journal.lastSeq || !entry.journal.isFinished) continue;
         runs.delete(leaseId);
+        if (runs.size === 0) allHeard.resolve();
         await entry.journal.remove();
       }
     },
@@ -99,20 +124,18 @@ export async function createHost(parts: HostParts): Promise<Host> {
       await parts.layers.collect();
     },
     async close({ end }) {
-      watcher.close();
       const live = [...runs.values()];
-      if (end) {
-        for (const { run } of live) run?.cancel('lost');
-        await Promise.all(live.map(({ run }) => run?.finished.catch(() => {})));
+      for (const { run } of live) {
+        if (end) run?.cancel('lost');
+        else run?.leave();
       }
+      await Promise.all(live.map(({ run }) => run?.finished.catch(() => {})));
+      if (end) await heard(lastWordsMs);
+      watcher.close();
       await parts.driver.close();
-      for (const { journal } of live) await journal.close().catch(() => {});
+      for (const { journal } of runs.values()) await journal.close().catch(() => {});
     },
   };
-}
-
-async function isFinished(journal: RunJournal): Promise<boolean> {
-  return (await historyOf(journal)).isFinished;
 }
 
 async function recover(
@@ -126,12 +149,13 @@ async function recover(
       await rm(join(runsDir, name), { recursive: true, force: true });
       continue;
     }
-    const journal = await openJournal(runsDir, name);
-    const { isFinished: isOver, ...history } = await historyOf(journal);
-    if (isOver) take.keep(journal);
+    // One that is not readable is forgotten: the control plane misses its lease and gives the job out again.
+    const journal = await openJournal(runsDir, name).catch(() => null);
+    if (journal === null) await rm(join(runsDir, name), { recursive: true, force: true });
+    else if (journal.isFinished) take.keep(journal);
     else {
       owned.add(journal.assignment.capsuleId);
-      take.begin(journal, history);
+      take.begin(journal, await historyOf(journal));
     }
   }
   for (const capsuleId of await parts.provisioner.list()) {
@@ -140,15 +164,19 @@ async function recover(
 }
 
 /** What the journal says a run has done so far. */
-async function historyOf(journal: RunJournal): Promise<RunHistory & { isFinished: boolean }> {
-  const { records } = await journal.read(0, Number.MAX_SAFE_INTEGER);
-  const started = records.find(({ event }) => event.kind === 'started');
-  const outputs = records.filter(({ guestOffset }) => guestOffset !== undefined);
-  return {
-    started: started?.processId === undefined ? null : { processId: started.processId, atMs: started.atMs },
-    guestOffset: outputs.at(-1)?.guestOffset ?? 0,
-    outputBytes: outputs.reduce((sum, { event }) => sum + (event.kind === 'output' ? event.bytes.length : 0), 0),
-    cancelReason: null,
-    isFinished: records.at(-1)?.event.kind === 'finished',
-  };
+async function historyOf(journal: RunJournal): Promise<RunHistory> {
+  let started: RunHistory['started'] = null;
+  let guestOffset = 0;
+  let outputBytes = 0;
+  for (let position = 0; position < journal.size; ) {
+    const part = await journal.read(position, historyWindowBytes);
+    position = part.position;
+    for (const { event, atMs, processId, guestOffset: offset } of part.records) {
+      if (event.kind === 'started' && processId !== undefined) started = { processId, atMs };
+      if (event.kind !== 'output' || offset === undefined) continue;
+      guestOffset = offset;
+      outputBytes += event.bytes.length;
+    }
+  }
+  return { started, guestOffset: Math.max(guestOffset, journal.droppedTo), outputBytes, cancelReason: null };
 }

@@ -1,7 +1,9 @@
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
 import type { RunAssignment, RunEvent } from '@caisson/contracts/host-api';
 import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
+import { writeAtomically } from './layer-record.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
 export interface JournalRecord {
@@ -22,12 +24,18 @@ export interface RunJournal {
   readonly directory: string;
   readonly assignment: RunAssignment;
   readonly lastSeq: number;
+  /** Its final message is there; nothing follows. */
+  readonly isFinished: boolean;
   /** Bytes of complete records. */
   readonly size: number;
+  /** Up to where the guest's output was let go without a record. */
+  readonly droppedTo: number;
   /** Appends one record and returns its number. */
   append(event: RunEvent, place?: { processId?: number; guestOffset?: number }): Promise<number>;
   /** Records from byte `position` on, about `maxBytes` of them, and the position behind the last. */
   read(position: number, maxBytes: number): Promise<{ records: JournalRecord[]; position: number }>;
+  /** Remembers that the guest's output up to this offset is not wanted and leaves no record. */
+  drop(guestOffset: number): Promise<void>;
   close(): Promise<void>;
   /** Forgets the run. */
   remove(): Promise<void>;
@@ -45,7 +53,7 @@ export async function createJournal(runsDir: string, assignment: RunAssignment):
   return openJournal(runsDir, assignment.leaseId);
 }
 
-/** Takes up the history of a run. */
+/** Takes up the history of a run; throws when it is not readable. */
 export async function openJournal(runsDir: string, leaseId: string): Promise<RunJournal> {
   const directory = join(runsDir, leaseId);
   const assignment = JSON.parse(await readFile(join(directory, 'assignment.json'), 'utf8')) as RunAssignment;
@@ -53,16 +61,23 @@ export async function openJournal(runsDir: string, leaseId: string): Promise<Run
   const bytes = await readFile(path);
   const { records, used } = decode(bytes);
   if (used < bytes.length) await truncate(path, used);
-  return makeJournal(directory, assignment, await open(path, 'r+'), { size: used, seq: records.at(-1)?.seq ?? 0 });
+  const last = records.at(-1);
+  const droppedTo = Number(await readFile(join(directory, 'dropped'), 'utf8').catch(() => '0'));
+  const start = { size: used, seq: last?.seq ?? 0, isFinished: last?.event.kind === 'finished', droppedTo };
+  return makeJournal({ directory, assignment, file: await open(path, 'r+') }, start);
+}
+
+interface JournalFiles {
+  readonly directory: string;
+  readonly assignment: RunAssignment;
+  readonly file: FileHandle;
 }
 
 function makeJournal(
-  directory: string,
-  assignment: RunAssignment,
-  file: FileHandle,
-  start: { size: number; seq: number },
+  { directory, assignment, file }: JournalFiles,
+  start: { size: number; seq: number; isFinished: boolean; droppedTo: number },
 ): RunJournal {
-  let { size, seq } = start;
+  let { size, seq, isFinished, droppedTo } = start;
   // Appends follow each other, so that records never interleave and `size` always ends at a record.
   let tail: Promise<unknown> = Promise.resolve();
   return {
@@ -71,29 +86,40 @@ function makeJournal(
     get lastSeq() {
       return seq;
     },
+    get isFinished() {
+      return isFinished;
+    },
     get size() {
       return size;
+    },
+    get droppedTo() {
+      return droppedTo;
     },
     append(event, place = {}) {
       const append = tail.then(async () => {
         const bytes = encode({ seq: seq + 1, atMs: Date.now(), event, ...place });
-        await file.write(bytes, 0, bytes.length, size);
+        const { bytesWritten } = await file.write(bytes, 0, bytes.length, size);
+        if (bytesWritten < bytes.length) throw new AppError('disk_full', 'the disk of the host is full');
         size += bytes.length;
         seq += 1;
+        isFinished = event.kind === 'finished';
         return seq;
       });
       tail = append.catch(() => {});
       return append;
     },
     async read(position, maxBytes) {
-      const wanted = Math.min(size - position, maxBytes);
-      if (wanted <= 0) return { records: [], position };
-      const first = await readAt(file, position, wanted);
-      const { records, used } = decode(first);
-      if (used > 0) return { records, position: position + used };
-      // One record larger than the window: read it whole.
-      const whole = decode(await readAt(file, position, size - position));
-      return { records: whole.records, position: position + whole.used };
+      const rest = size - position;
+      for (let wanted = Math.min(rest, maxBytes); wanted > 0; wanted = Math.min(rest, wanted * 2)) {
+        const { records, used } = decode(await readAt(file, position, wanted));
+        if (used > 0) return { records, position: position + used };
+        if (wanted === rest) throw new Error(`the record at ${position} of ${directory} is not readable`);
+      }
+      return { records: [], position };
+    },
+    async drop(guestOffset) {
+      await writeAtomically(join(directory, 'dropped'), String(guestOffset));
+      droppedTo = guestOffset;
     },
     async close() {
       await tail;

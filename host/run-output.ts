@@ -35,7 +35,9 @@ export async function journalOutput(
   async function write(batch: GuestOutput[]): Promise<void> {
     for (const part of joinStreams(batch)) await writePart(journal, part, room);
     const last = batch.at(-1);
-    if (last !== undefined) source.acknowledge(last.endOffset);
+    if (last === undefined) return;
+    if (room.bytes <= 0) await journal.drop(last.endOffset);
+    source.acknowledge(last.endOffset);
     options.onRecord();
   }
 

@@ -19,6 +19,8 @@ export interface Provisioner {
     options: { note: (line: string) => Promise<void>; signal: AbortSignal },
   ): Promise<Machine>;
   seal(assignment: RunAssignment, machine: Machine): Promise<void>;
+  /** The disk of the run was kept. */
+  isSealed(assignment: RunAssignment): Promise<boolean>;
   /** Removes whatever a capsule has on this machine and lets go of its layers. Idempotent. */
   discard(capsuleId: string): Promise<void>;
   /** Every capsule of which anything is left. */
@@ -66,6 +68,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       await layers.seal(assignment.sealAs, upperDir, stack);
       await discard(assignment.capsuleId);
     },
+    isSealed: async ({ sealAs }) => sealAs !== null && (await layers.stackOf(sealAs)) !== null,
     discard,
     async list() {
       return [...new Set([...(await driver.list()), ...layers.holds().map(({ holder }) => holder)])];

@@ -25,7 +25,10 @@ export function watchRuns(runs: ReadonlyMap<string, WatchedRun>): RunWatcher {
     current.abort();
     const own = new AbortController();
     current = own;
-    for (const run of runs.values()) run.position = 0;
+    for (const run of runs.values()) {
+      run.position = run.acknowledgedPosition;
+      run.unacknowledged = [];
+    }
     const stopped = AbortSignal.any([signal, own.signal]);
     stopped.addEventListener('abort', wake, { once: true });
     wake();
@@ -34,7 +37,8 @@ export function watchRuns(runs: ReadonlyMap<string, WatchedRun>): RunWatcher {
       wakeUp = Promise.withResolvers<void>();
       for (const run of runs.values()) {
         if (stopped.aborted || isClosed) return;
-        yield* newMessages(run, stopped);
+        yield* newMessages(run);
+        if (run.position < run.journal.size) wake();
       }
     }
   }
@@ -50,12 +54,12 @@ export function watchRuns(runs: ReadonlyMap<string, WatchedRun>): RunWatcher {
   };
 }
 
-async function* newMessages(run: WatchedRun, stopped: AbortSignal): AsyncIterable<RunMessage> {
+/** One window of a run's messages, so that one that floods leaves the others their turn. */
+async function* newMessages(run: WatchedRun): AsyncIterable<RunMessage> {
   const { leaseId, fence } = run.journal.assignment;
-  while (run.position < run.journal.size && !stopped.aborted) {
-    const { records, position } = await run.journal.read(run.position, windowBytes);
-    if (records.length === 0) return;
-    run.position = position;
-    for (const { seq, atMs, event } of records) yield { leaseId, fence, seq, atMs, ...event };
-  }
+  const { records, position } = await run.journal.read(run.position, windowBytes);
+  run.position = position;
+  for (const { seq, atMs, event } of records) yield { leaseId, fence, seq, atMs, ...event };
+  const lastSeq = records.at(-1)?.seq;
+  if (lastSeq !== undefined) run.unacknowledged.push({ lastSeq, position });
 }

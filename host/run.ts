@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
 import type { CancelReason, RunEvent, RunFailureCode, RunResult } from '@caisson/contracts/host-api';
 import type { GuestProcess } from './guest-link.ts';
@@ -8,13 +9,16 @@ import { commandOf, type Provisioner } from './run-provision.ts';
 
 const sigterm = 15;
 const sigkill = 9;
+const deathNoticeMs = 5_000;
 
 /** One run being carried out. */
 export interface Run {
   readonly journal: RunJournal;
   /** Asks the run to end; the first reason counts. */
   cancel(reason: CancelReason): void;
-  /** Resolves when the final message is in the journal and nothing of the run is left on the machine. */
+  /** Stops supervising: the command runs on and its capsule waits for the next host. One that had not begun is begun anew by it. */
+  leave(): void;
+  /** Resolves when the final message is in the journal and nothing of the run is left on the machine, or when it was left. */
   readonly finished: Promise<void>;
 }
 
@@ -37,17 +41,21 @@ export const noHistory: RunHistory = { started: null, guestOffset: 0, outputByte
 /** Begins a run, or goes on with one that outlived an earlier host process. */
 export function startRun(deps: RunDeps, journal: RunJournal, history: RunHistory): Run {
   const ending = new AbortController();
+  const leaving = new AbortController();
   const cancel = (reason: CancelReason) => {
     if (!ending.signal.aborted) ending.abort(reason);
   };
   if (history.cancelReason !== null) cancel(history.cancelReason);
-  return { journal, cancel, finished: carryOut(deps, journal, { history, ending: ending.signal, cancel }) };
+  const state = { history, ending: ending.signal, leaving: leaving.signal, cancel };
+  return { journal, cancel, leave: () => leaving.abort(), finished: carryOut(deps, journal, state) };
 }
 
 interface RunState {
   readonly history: RunHistory;
   /** Aborted with a `CancelReason` when the run shall end. */
   readonly ending: AbortSignal;
+  /** Aborted when this process shall let go of the run. */
+  readonly leaving: AbortSignal;
   cancel(reason: CancelReason): void;
 }
 
@@ -60,27 +68,41 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
   let result: RunResult;
   try {
     const machine = await takeMachine(deps, journal, { state, note });
+    if (machine === null) return await say({ kind: 'finished', result: passed });
+    if (state.leaving.aborted) machine.guest.close();
+    else state.leaving.addEventListener('abort', () => machine.guest.close(), { once: true });
     const process = await takeProcess(machine, journal, { state, say });
     result = await follow(deps, { machine, process, journal, state });
     result = await giveBack(deps, journal, { machine, result });
   } catch (error) {
-    await deps.provisioner.discard(journal.assignment.capsuleId);
+    if (state.leaving.aborted) return;
+    // What cannot be removed now is removed at the next start; the run is over in any case.
+    await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
     result = state.ending.aborted ? endedBy(state.ending) : failure(error);
   }
   await say({ kind: 'finished', result });
 }
 
+const passed: RunResult = { outcome: 'exited', exitCode: 0, signal: null };
+
+/** The run's machine, an adopted or a new one; null when an earlier host has sealed its disk, which only a pass comes to. */
 async function takeMachine(
   deps: RunDeps,
   journal: RunJournal,
   { state, note }: { state: RunState; note: (line: string) => Promise<void> },
-): Promise<Machine> {
-  const adopted = await deps.provisioner.adopt(journal.assignment);
+): Promise<Machine | null> {
+  const { provisioner } = deps;
+  const adopted = await provisioner.adopt(journal.assignment);
   if (adopted !== null) return adopted;
   if (state.history.started !== null) {
+    if (await provisioner.isSealed(journal.assignment)) {
+      await provisioner.discard(journal.assignment.capsuleId);
+      return null;
+    }
     throw new AppError('sandbox_lost', 'the capsule ended while its host was down; run the job again');
   }
-  return deps.provisioner.provision(journal.assignment, { note, signal: state.ending });
+  const signal = AbortSignal.any([state.ending, state.leaving]);
+  return provisioner.provision(journal.assignment, { note, signal });
 }
 
 /** The command's process: the one an earlier host started, else a new one. The first process of a capsule has number 1. */
@@ -110,15 +132,16 @@ interface Following {
 async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
   const { machine, process, journal, state } = following;
   const stopTimers = armTimers(following);
+  const output = journalOutput(journal, process, {
+    alreadyBytes: state.history.outputBytes,
+    onRecord: deps.onRecord,
+  });
   try {
-    const output = journalOutput(journal, process, {
-      alreadyBytes: state.history.outputBytes,
-      onRecord: deps.onRecord,
+    const [exit] = await Promise.all([process.exit, output]).catch(async (error) => {
+      // Nothing may come behind the final message.
+      await output.catch(() => {});
+      throw await causeOf(error, following);
     });
-    const exit = await Promise.race([
-      Promise.all([process.exit, output]).then(([exit]) => exit),
-      diedUnderneath(machine),
-    ]);
     if (state.ending.aborted) return endedBy(state.ending);
     if (exit.timedOut) return { outcome: 'timed_out' };
     if (exit.exitCode !== 0 && (await machine.wasOutOfMemory())) throw outOfMemory(journal);
@@ -146,10 +169,13 @@ function armTimers({ process, journal, state }: Following): () => void {
   };
 }
 
-async function diedUnderneath(machine: Machine): Promise<never> {
-  const death = await machine.died;
-  if (death.outOfMemory) throw new AppError('out_of_memory', 'the job used more memory than its capsule has');
-  throw new AppError('sandbox_lost', `the capsule died: ${death.detail}`);
+/** A lost link is mostly the death of the capsule, which knows more of the reason. */
+async function causeOf(error: unknown, { machine, journal, state }: Following): Promise<unknown> {
+  if (state.leaving.aborted) return error;
+  const death = await Promise.race([machine.died, delay(deathNoticeMs, null, { ref: false })]);
+  if (death === null) return error;
+  if (death.outOfMemory) return outOfMemory(journal);
+  return new AppError('sandbox_lost', `the capsule died: ${death.detail}`);
 }
 
 function outOfMemory(journal: RunJournal): AppError {

@@ -1,0 +1,156 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { components } from '@caisson/contracts/ci/ci-api.generated';
+import type { LogChunk } from '@caisson/contracts/ci/log-stream';
+import { createCiClient } from '@caisson/contracts/ci-client';
+import { followJobLog } from '@caisson/contracts/follow-job-log';
+import { ask } from '../cli/ask.ts';
+
+export type Build = components['schemas']['Build'];
+export type Job = components['schemas']['Job'];
+type NewBuild = components['schemas']['CreateBuildRequest'];
+
+const org = 'local';
+const pipeline = 'e2e';
+const lookEveryMs = 50;
+
+/** Builds of one pipeline of the organization `local`, through the API alone. */
+export interface Builds {
+  create(body: Partial<NewBuild>): Promise<number>;
+  /** Uploads an archive and returns its digest. */
+  upload(archive: Uint8Array): Promise<string>;
+  show(number: number): Promise<Build>;
+  /** Jobs by step key. */
+  jobs(number: number): Promise<Record<string, Job>>;
+  cancel(number: number): Promise<void>;
+  /** Looks until the build is over; rejects with what is known after `withinMs`. */
+  ended(number: number, withinMs?: number): Promise<Ended>;
+  /** Looks until the job is in one of the states. */
+  reached(number: number, key: string, states: readonly Job['state'][]): Promise<Job>;
+  /** The log of a job as it comes, from its beginning to its end. */
+  follow(number: number, key: string, signal?: AbortSignal): AsyncGenerator<LogChunk>;
+  /** The whole log of one job; `stream` leaves the others out. */
+  log(number: number, key: string, stream?: LogChunk['stream']): Promise<string>;
+  /** Resolves when `text` stands in the job's log. */
+  logged(number: number, key: string, text: string): Promise<void>;
+}
+
+export interface Ended {
+  readonly build: Build;
+  readonly jobs: Record<string, Job>;
+}
+
+export function openBuilds(url: string, token: string): Builds {
+  const client = createCiClient({ baseUrl: url, token });
+  const place = (number: number) => ({ params: { path: { org, pipeline, number } } });
+  const builds: Builds = {
+    async create(body) {
+      await makePipeline();
+      const whole = { branch: 'main', commit: '0'.repeat(40), ...body };
+      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
+      return (await ask(client.POST(path, { params: { path: { org, pipeline } }, body: whole }))).number;
+    },
+    async upload(archive) {
+      const response = await fetch(`${url}/api/v0/organizations/${org}/sources`, {
+        method: 'PUT',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/gzip' },
+        body: archive as Uint8Array<ArrayBuffer>,
+      });
+      if (!response.ok) throw new Error(`the upload was answered with ${response.status}: ${await response.text()}`);
+      return ((await response.json()) as { digest: string }).digest;
+    },
+    show: (number) =>
+      ask(client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}', place(number))),
+    async jobs(number) {
+      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs';
+      const { data } = await ask(client.GET(path, place(number)));
+      return Object.fromEntries(data.map((job) => [job.step_key, job]));
+    },
+    async cancel(number) {
+      await ask(client.PUT('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel', place(number)));
+    },
+    async ended(number, withinMs = 40_000) {
+      const endsAtMs = Date.now() + withinMs;
+      for (;;) {
+        const build = await builds.show(number);
+        const jobs = await builds.jobs(number);
+        if (build.finished_at !== null) return { build, jobs };
+        if (Date.now() > endsAtMs) throw new Error(`build ${number} is still ${build.state}: ${stateText(jobs)}`);
+        await delay(lookEveryMs);
+      }
+    },
+    async reached(number, key, states) {
+      for (;;) {
+        const job = (await builds.jobs(number))[key];
+        if (job !== undefined && states.includes(job.state)) return job;
+        await delay(lookEveryMs);
+      }
+    },
+    async *follow(number, key, signal = new AbortController().signal) {
+      const job = await builds.reached(number, key, Object.keys(logStates) as Job['state'][]);
+      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/log-token';
+      const token = async () => (await ask(client.GET(path, place(number)))).token;
+      yield* followJobLog({ baseUrl: url, jobId: job.id, token, signal, patienceMs: 5_000 });
+    },
+    async log(number, key, stream) {
+      let text = '';
+      for await (const chunk of builds.follow(number, key)) {
+        if (stream === undefined || chunk.stream === stream) text += chunk.content;
+      }
+      return text;
+    },
+    async logged(number, key, text) {
+      let seen = '';
+      for await (const { content } of builds.follow(number, key)) {
+        seen += content;
+        if (seen.includes(text)) return;
+      }
+      throw new Error(`the log of ${key} ended without ${text}:\n${seen}`);
+    },
+  };
+
+  async function makePipeline(): Promise<void> {
+    const body = { name: pipeline, repository: 'https://example.test/e2e.git', default_branch: 'main' };
+    const { error } = await client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: { org } }, body });
+    if (error !== undefined && error.error.code !== 'pipeline_slug_taken') throw new Error(error.error.message);
+  }
+  return builds;
+}
+
+/** States in which there may be a log. */
+const logStates = {
+  assigned: true,
+  running: true,
+  passed: true,
+  failed: true,
+  timing_out: true,
+  timed_out: true,
+  canceling: true,
+  canceled: true,
+};
+
+function stateText(jobs: Record<string, Job>): string {
+  return Object.values(jobs)
+    .map(({ step_key, state }) => `${step_key} ${state}`)
+    .join(', ');
+}
+
+export interface StepOptions {
+  readonly buildsIn?: string;
+  readonly timeoutSeconds?: number;
+  readonly image?: string;
+}
+
+/** IR of the flat dialect: `{key: [command, options]}`. */
+export function ir(steps: Record<string, readonly [command: string, options?: StepOptions]>): string {
+  return JSON.stringify({
+    version: '0',
+    steps: Object.entries(steps).map(([key, [cmd, { buildsIn, timeoutSeconds, image } = {}]]) => ({
+      type: 'command',
+      key,
+      cmd,
+      builds_in: buildsIn ?? null,
+      ...(timeoutSeconds === undefined ? {} : { timeout_seconds: timeoutSeconds }),
+      ...(image === undefined ? {} : { image }),
+    })),
+  });
+}

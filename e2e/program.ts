@@ -1,0 +1,93 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url));
+const node = `${repositoryDir}node_modules/.bin/node`;
+const main = `${repositoryDir}cli/main.ts`;
+
+/** A command line that runs beside the test. */
+export interface Program {
+  readonly pid: number;
+  /** What it has written so far. */
+  stdout(): string;
+  stderr(): string;
+  /** The first line of stdout that is JSON with this `kind`; rejects with all that was written when the program ends before. */
+  event(kind: string): Promise<Record<string, unknown>>;
+  /** Resolves as soon as `text` stands in stdout or stderr. */
+  said(text: string): Promise<void>;
+  signal(name: 'SIGINT' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void;
+  /** The exit code, or the signal that ended it; after all output. */
+  readonly ended: Promise<number | string>;
+}
+
+export interface ProgramOptions {
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Through the script at the root instead of its node right away. */
+  readonly launcher?: boolean;
+}
+
+/** Starts `caisson` with these words. */
+export function startCaisson(
+  words: readonly string[],
+  { env, cwd = repositoryDir, launcher }: ProgramOptions,
+): Program {
+  const [command, ...first] = launcher ? [`${repositoryDir}caisson`] : [node, main];
+  const child = spawn(command, [...first, ...words], {
+    cwd,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  return watchProgram(child, words.join(' '));
+}
+
+function watchProgram(child: ChildProcess, name: string): Program {
+  const text = { stdout: '', stderr: '' };
+  const looks = new Set<() => void>();
+  const closed = once(child, 'close');
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream]?.setEncoding('utf8').on('data', (part: string) => {
+      text[stream] += part;
+      for (const look of [...looks]) look();
+    });
+  }
+  // Whoever outlives a killed program may hold its output open.
+  const end = Promise.race([closed, once(child, 'exit').then((ends) => (ends[1] ? ends : closed))]);
+  const ended = end.then(([code, signal]) => (code ?? signal) as number | string);
+  const until = <T>(find: () => T | undefined, what: string): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = find();
+        if (found === undefined) return;
+        looks.delete(look);
+        resolve(found);
+      };
+      looks.add(look);
+      look();
+      void ended.then((end) => {
+        reject(new Error(`caisson ${name} ended with ${end} without ${what}:\n${text.stdout}${text.stderr}`));
+      });
+    });
+  return {
+    pid: child.pid ?? 0,
+    stdout: () => text.stdout,
+    stderr: () => text.stderr,
+    event: (kind) => until(() => jsonLines(text.stdout).find((line) => line.kind === kind), `an event ${kind}`),
+    said: (wanted) =>
+      until(() => (text.stdout.includes(wanted) || text.stderr.includes(wanted) ? true : undefined), wanted).then(
+        () => {},
+      ),
+    signal: (signal) => void child.kill(signal),
+    ended,
+  };
+}
+
+/** The complete lines that are JSON objects. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line));
+}

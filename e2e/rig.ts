@@ -1,0 +1,110 @@
+import { mkdir, mkdtemp, readdir, readFile, readlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { removeTree } from '../host/layer-tree.ts';
+import { seedImage } from '../host/test/image-cache.ts';
+import { expectNothingLeft } from '../host/test/nothing-left.ts';
+import { type Builds, openBuilds } from './builds.ts';
+import { type Program, startCaisson } from './program.ts';
+
+const token = `hm_${'e2e'.repeat(14)}x`;
+
+/** A whole installation on a fresh data directory, its programs real processes. The image `minimal` is there already. */
+export interface Rig {
+  readonly dataDir: string;
+  readonly token: string;
+  /** Environment of every program of this installation. */
+  readonly env: Readonly<Record<string, string>>;
+  /** `caisson up`, when it serves. */
+  up(words?: readonly string[]): Promise<Up>;
+  /** `caisson host`, when it listens. */
+  host(): Promise<Host>;
+  /** Any other command. */
+  start(words: readonly string[], options?: { cwd?: string; launcher?: boolean }): Program;
+  /** Ends what still runs and checks that nothing of it is left on the machine. */
+  stop(): Promise<void>;
+  /** Ends what still runs, checks that nothing of the installation is left on the machine, and removes its directory. */
+  end(): Promise<void>;
+}
+
+export interface Up extends Program {
+  readonly url: string;
+  readonly builds: Builds;
+}
+
+export interface Host extends Program {
+  readonly socket: string;
+}
+
+export async function startRig(env: Readonly<Record<string, string>> = {}): Promise<Rig> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'caisson-e2e-'));
+  await mkdir(join(dataDir, 'host'), { mode: 0o711 });
+  await seedImage(join(dataDir, 'host'));
+  const programs: Program[] = [];
+  const rigEnv = { CAISSON_DATA_DIR: dataDir, CAISSON_PORT: '0', CAISSON_BOOTSTRAP_TOKEN: token, ...env };
+  const start: Rig['start'] = (words, options = {}) => {
+    const program = startCaisson(words, { env: rigEnv, ...options });
+    programs.push(program);
+    return program;
+  };
+  const stopAll = async () => {
+    // The control planes first, so that a host still hears that its jobs were given up.
+    for (const program of programs.splice(0).toReversed()) await stop(program);
+    await expectCleared(dataDir);
+  };
+  return {
+    dataDir,
+    token,
+    env: rigEnv,
+    start,
+    stop: stopAll,
+    async up(words = []) {
+      const program = start(['--json', 'up', ...words]);
+      const { url } = await program.event('up');
+      return { ...program, url: String(url), builds: openBuilds(String(url), token) };
+    },
+    async host() {
+      const program = start(['--json', 'host']);
+      const { socket } = await program.event('host');
+      return { ...program, socket: String(socket) };
+    },
+    async end() {
+      await stopAll();
+      await removeTree(dataDir);
+    },
+  };
+}
+
+/** Politely; a control plane ends its jobs at the second time of asking. */
+async function stop(program: Program): Promise<void> {
+  program.signal('SIGINT');
+  program.signal('SIGINT');
+  await program.ended;
+}
+
+/** Fails with a list of what an installation that was stopped has left: capsules, processes, runs nobody asks about. */
+export async function expectCleared(dataDir: string): Promise<void> {
+  await expectNothingLeft(join(dataDir, 'host'));
+  expect({ processes: await processesOf(dataDir), runs: await namesIn(join(dataDir, 'host', 'runs')) }).toEqual({
+    processes: [],
+    runs: [],
+  });
+}
+
+/** Every process that works in the directory or names it on its command line, this one aside. */
+export async function processesOf(directory: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ');
+      const cwd = await readlink(`/proc/${pid}/cwd`).catch(() => '');
+      return words.includes(directory) || cwd.startsWith(directory) ? [`${pid} ${words.trim()}`] : [];
+    }),
+  );
+  return found.flat();
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  return readdir(directory).catch(() => []);
+}
