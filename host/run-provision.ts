@@ -6,6 +6,8 @@ import type { ImageStore, SourceStore } from './layer-store.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
 import { toolsMountPath, toolsNodeArgv } from './tools-layer.ts';
 
+/** The one process of a run; its number is known before it exists, so a host that was killed in between finds it. */
+export const commandProcessId = 1;
 const workspacePath = '/workspace';
 const hostTimeoutSlackMs = 5_000;
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -127,6 +129,7 @@ async function buildStack(
 export async function commandOf(machine: Machine, assignment: RunAssignment): Promise<ExecSpec> {
   await machine.guest.mkdir(workspacePath, { parents: true });
   return {
+    processId: commandProcessId,
     argv: await argvOf(machine, assignment),
     cwd: workspacePath,
     env: { PATH: defaultPath, HOME: '/root', ...assignment.env },

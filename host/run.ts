@@ -5,7 +5,7 @@ import type { GuestProcess } from './guest-link.ts';
 import type { Machine } from './machine-driver.ts';
 import type { RunJournal } from './run-journal.ts';
 import { journalOutput } from './run-output.ts';
-import { commandOf, type Provisioner } from './run-provision.ts';
+import { commandOf, commandProcessId, type Provisioner } from './run-provision.ts';
 
 const sigterm = 15;
 const sigkill = 9;
@@ -105,14 +105,14 @@ async function takeMachine(
   return provisioner.provision(journal.assignment, { note, signal });
 }
 
-/** The command's process: the one an earlier host started, else a new one. The first process of a capsule has number 1. */
+/** The command's process: the one an earlier host started, else a new one. */
 async function takeProcess(
   machine: Machine,
   journal: RunJournal,
   { state, say }: { state: RunState; say: (event: RunEvent, place?: { processId: number }) => Promise<void> },
 ): Promise<GuestProcess> {
   const { started, guestOffset } = state.history;
-  const known = await machine.guest.attach(started?.processId ?? 1, guestOffset);
+  const known = await machine.guest.attach(started?.processId ?? commandProcessId, guestOffset);
   if (known === null && started !== null)
     throw new AppError('sandbox_lost', 'the capsule does not know its command any more');
   if (state.ending.aborted && known === null) throw new AppError('guest_lost', 'canceled before the command began');
