@@ -63,6 +63,8 @@ async function measureAll(chosen: readonly Row[]): Promise<void> {
   const isWrong = (row: RowResult) => row.error !== null || row.series.some(({ failures }) => failures > 0);
   if (interrupted.signal.aborted) process.exitCode = 130;
   else if (results.some(isWrong)) process.exitCode = 1;
+  // What a failed row could not close must not keep the bench from ending.
+  process.exit();
 }
 
 async function measureRow(row: Row, about: { machine: RowResult['machine']; commit: string }): Promise<RowResult> {
