@@ -43,6 +43,10 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
 
   async function discard(capsuleId: string): Promise<void> {
     await driver.destroy(capsuleId);
+    await dropLayers(capsuleId);
+  }
+
+  async function dropLayers(capsuleId: string): Promise<void> {
     for (const layerId of heldBy(layers, capsuleId)) await layers.drop(layerId, capsuleId);
   }
 
@@ -68,7 +72,9 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       const stack = await stackHeldBy(layers, assignment.capsuleId);
       const { upperDir } = await machine.stop();
       await layers.seal(assignment.sealAs, upperDir, stack);
-      await discard(assignment.capsuleId);
+      // Through the machine, of which only files are left: nothing has to be looked for on this host.
+      await machine.destroy();
+      await dropLayers(assignment.capsuleId);
     },
     isSealed: async ({ sealAs }) => sealAs !== null && (await layers.stackOf(sealAs)) !== null,
     discard,
