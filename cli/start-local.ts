@@ -51,8 +51,11 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
   ];
   const close = async ({ end }: { end: boolean }) => {
     await removeServerRecord(dataDir, process.pid);
-    await host?.close({ end });
-    await controlPlane?.close();
+    try {
+      await host?.close({ end });
+    } finally {
+      await controlPlane?.close();
+    }
   };
   try {
     if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
