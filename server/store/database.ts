@@ -30,6 +30,8 @@ export function openDatabase(connectionString: string, max = 10): OpenDatabase {
   const pool = new pg.Pool({ connectionString, max, types, application_name: 'caisson' });
   // An idle connection that breaks (server restart) is replaced at the next query; without a listener it would end the process.
   pool.on('error', () => {});
+  // The pool listens only while a connection is idle; one that breaks in the middle of a transaction is told to its next query.
+  pool.on('connect', (client) => client.on('error', () => {}));
   const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
   return { db, pool, close: () => db.destroy() };
 }
