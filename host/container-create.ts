@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { chown, mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
@@ -11,6 +11,7 @@ import { findInit, isAlive, killStarters, type ProcessRef } from './container-pr
 import { readState, writeState } from './container-state.ts';
 import { connectGuest } from './guest-channel.ts';
 import type { GuestLink } from './guest-link.ts';
+import { idMap } from './id-map.ts';
 import type { Machine, MachineSpec } from './machine-driver.ts';
 import type { NetworkSlot } from './network-slot.ts';
 import { writeBundle } from './oci-bundle.ts';
@@ -33,6 +34,8 @@ export interface ContainerContext {
 
 const startTimeoutMs = 30_000;
 const greetingTimeoutMs = 10_000;
+/** One part in so many of a capsule's memory may be in the buffers of its sockets, where these are counted apart. */
+const socketBufferShare = 8;
 
 /** Creates and starts a capsule; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
 export async function startCapsule(context: ContainerContext, spec: MachineSpec): Promise<Machine> {
@@ -49,6 +52,7 @@ export async function startCapsule(context: ContainerContext, spec: MachineSpec)
     const { runtime, agentPath, skeletonDir } = context;
     const disk = diskMount(layout, [...spec.layers, skeletonDir]);
     await startContainer({ layout, runtime, agentPath, disk, timeoutMs: startTimeoutMs });
+    await cgroup.limitSocketBuffers(Math.floor(spec.shape.memoryBytes / socketBufferShare));
     return await meetAgent(context, { layout, cgroup, slot });
   } catch (error) {
     await removeFailed(context, { layout, cgroup, slot });
@@ -67,7 +71,9 @@ async function prepare(
   { layout, spec, slot }: { layout: CapsuleLayout; spec: MachineSpec; slot: NetworkSlot | null },
 ): Promise<void> {
   await writeState(layout, { version: 1, capsuleId: layout.capsuleId, networkSlot: slot?.number ?? null });
-  await mkdir(layout.runDir, { mode: 0o711 });
+  // The capsule's root, and nobody else who is not root, has to pass through to its mount point.
+  await mkdir(layout.runDir, { mode: 0o710 });
+  await chown(layout.runDir, 0, idMap.baseId);
   await Promise.all([
     makeDiskDirs(layout),
     mkdir(layout.rootDir, { mode: 0o755 }),
@@ -96,14 +102,19 @@ async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: Ca
   const init = await findInit(layout, await cgroup.processes());
   if (init === null) throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`);
   const guest = await connect(layout, init);
-  const { pool } = context.network;
+  const { capsuleId } = layout;
+  let heldSlot = slot;
   const machine = makeContainerMachine({
     layout,
     cgroup,
     guest,
     init,
-    releaseNetwork: async () => {
-      if (slot) pool.release(slot);
+    async releaseNetwork() {
+      if (heldSlot === null) return;
+      // Another capsule may get the slot at once: whoever removes the remains of this one must not find it there.
+      await writeState(layout, { version: 1, capsuleId, networkSlot: null });
+      context.network.pool.release(heldSlot);
+      heldSlot = null;
     },
     onStopped: () => context.live.delete(layout.capsuleId),
   });
