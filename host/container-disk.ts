@@ -40,6 +40,8 @@ export function diskMount(layout: CapsuleLayout, lowerDirs: readonly string[]): 
     'index=off',
     'metacopy=off',
     'nodev',
+    // Nothing gains rights inside anyway; this is for the host, whose users must not run what a capsule wrote as somebody else.
+    'nosuid',
   ].join(',');
   if (Buffer.byteLength(options) > maxMountOptionBytes) {
     throw new AppError('provision_failed', `${lowerDirs.length} layers are more than one disk can have`);

@@ -7,6 +7,7 @@ import { canLimitSwap, readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
 import { keepAgent, prepareSkeleton, removeTree } from './container-disk.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
+import { liftSharedLimits } from './container-host-settings.ts';
 import { type Installation, layoutOf, openInstallation } from './container-layout.ts';
 import { takeDown } from './container-machine.ts';
 import { openContainerNetwork } from './container-network.ts';
@@ -64,6 +65,7 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
     resolvers: options.resolvers ?? null,
     taken: await slotsInUse(installation),
   });
+  await liftSharedLimits(options.dataDir);
   const limitsSwap = await canLimitSwap(hierarchy);
   const parts = { installation, hierarchy, network, skeletonDir, agentPath, maxOpenFiles, limitsSwap, live: new Map() };
   const runtime = await chooseRuntime(parts).catch(async (error: unknown) => {

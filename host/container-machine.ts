@@ -48,6 +48,7 @@ export function makeContainerMachine(parts: MachineParts): Machine {
   return {
     capsuleId: layout.capsuleId,
     guest,
+    writable: { directory: layout.upperDir, processes: cgroup.processes },
     // While the host stops it, its end is the host's doing.
     died: watchDeath(parts, readOutOfMemory).then((death) => (stopping === null ? death : stopped.promise)),
     pause: () => cgroup.freeze(),

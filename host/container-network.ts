@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asAppError } from './container-errors.ts';
+import { noteHostChange } from './container-host-settings.ts';
 import type { Installation } from './container-layout.ts';
 import { parseIpv4Network } from './network-address.ts';
 import { claimBlock, releaseBlock } from './network-block.ts';
@@ -80,7 +81,5 @@ export function tableName(installationId: string): string {
 
 /** Forwarding stays on afterwards, since others may rely on it by then; the note tells the operator who turned it on. */
 async function recordForwarding({ dataDir }: Installation): Promise<void> {
-  if (!(await enableForwarding())) return;
-  const note = { ipv4ForwardingEnabledAt: new Date().toISOString() };
-  await writeFile(join(dataDir, 'host-changes.json'), `${JSON.stringify(note)}\n`);
+  if (await enableForwarding()) await noteHostChange(dataDir, 'net.ipv4.ip_forward turned on');
 }

@@ -8,6 +8,7 @@ import type {
   RunAck,
   RunAssignment,
 } from '@caisson/contracts/host-api';
+import { createDiskWatch, type DiskWatch } from './disk-watch.ts';
 import type { LayerStore, SourceStore } from './layer-store.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { noHistory, type Run, type RunHistory, startRun } from './run.ts';
@@ -31,6 +32,8 @@ export interface HostParts {
   readonly layers: LayerStore;
   readonly sources: SourceStore;
   readonly provisioner: Provisioner;
+  /** Default: one with the usual interval and reserve. */
+  readonly diskWatch?: DiskWatch;
 }
 
 /** A run as the watcher sees it. */
@@ -60,10 +63,11 @@ export async function createHost(parts: HostParts): Promise<Host> {
   await mkdir(runsDir, { recursive: true });
   const runs = new Map<string, WatchedRun & { run: Run | null }>();
   const watcher = watchRuns(runs);
+  const diskWatch = parts.diskWatch ?? createDiskWatch();
   let allHeard = Promise.withResolvers<void>();
 
   function begin(journal: RunJournal, history: RunHistory): void {
-    const run = startRun({ provisioner: parts.provisioner, onRecord: watcher.wake }, journal, history);
+    const run = startRun({ provisioner: parts.provisioner, diskWatch, onRecord: watcher.wake }, journal, history);
     runs.set(journal.assignment.leaseId, { ...watched(journal), run });
     run.finished.catch(() => {});
   }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { collectLayers } from './layer-garbage.ts';
@@ -81,6 +81,8 @@ async function takeUp(state: LayerState, name: string): Promise<void> {
 /** Gives a whole layer its place by one rename. */
 async function publish(state: LayerState, tempDir: string, meta: LayerMeta): Promise<void> {
   const dirName = await freeName(state);
+  // Overlayfs enters by the rights of whoever mounts. Users of the host stay out: they would find private sources and foreign setuid files.
+  await chmod(tempDir, 0o700);
   await rename(tempDir, join(state.root, dirName));
   const usedAtMs = state.options.now();
   await writeUsedAt(join(state.root, dirName), usedAtMs);

@@ -33,6 +33,8 @@ export interface MachineSpec {
 export interface Machine {
   readonly capsuleId: string;
   readonly guest: GuestLink;
+  /** What grows as the capsule writes, for whoever watches its size; null when the driver itself limits the disk. */
+  readonly writable: WritableDisk | null;
   /** Resolves when the capsule is dead for whatever reason, with what is known of the cause. */
   readonly died: Promise<MachineDeath>;
   /** Freezes every process of the capsule; memory stays where it is. */
@@ -45,6 +47,12 @@ export interface Machine {
   stop(): Promise<{ readonly upperDir: string }>;
   /** Stop, and remove the writable layer too. Idempotent. */
   destroy(): Promise<void>;
+}
+
+export interface WritableDisk {
+  readonly directory: string;
+  /** Host pids in the capsule: they may hold files open that have no name any more. */
+  processes(): Promise<readonly number[]>;
 }
 
 export interface MachineDeath {

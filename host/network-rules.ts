@@ -98,6 +98,8 @@ table inet ${table} {
     oifname ${link} jump refuse
     jump exceptions
     ip daddr @refused jump refuse
+    # Names are asked of the host's resolvers only, in plain and over TLS.
+    meta l4proto { tcp, udp } th dport { 53, 853 } jump refuse
     accept
   }
   chain translate {

@@ -38,9 +38,8 @@ function hostsFile(hostname: string): string {
 }
 
 /**
- * What a container usually may, less device nodes and audit. All of them hold only within the capsule's user namespace. NET_RAW is here
- * because `ping` carries it and would not even start otherwise; it opens no raw socket, since the network namespace does not belong to
- * the user namespace and the system call filter refuses them.
+ * What a container usually may, less device nodes, audit and raw sockets. All of them hold only within the capsule's user namespace.
+ * `ping` carries a file capability for raw sockets, which the disk's `nosuid` ignores; it uses the sockets made for it.
  */
 const capabilities = [
   'CAP_CHOWN',
@@ -53,9 +52,25 @@ const capabilities = [
   'CAP_SETPCAP',
   'CAP_SETFCAP',
   'CAP_NET_BIND_SERVICE',
-  'CAP_NET_RAW',
   'CAP_SYS_CHROOT',
 ];
+
+/** What tells of the whole machine or of its hardware and has no use inside. */
+const maskedPaths = [
+  'acpi',
+  'asound',
+  'interrupts',
+  'kcore',
+  'keys',
+  'key-users',
+  'latency_stats',
+  'sched_debug',
+  'scsi',
+  'softirqs',
+  'sysrq-trigger',
+  'timer_list',
+  'timer_stats',
+].map((name) => `/proc/${name}`);
 
 const idMappings = [{ containerID: 0, hostID: idMap.baseId, size: idMap.count }];
 
@@ -88,7 +103,7 @@ export function ociConfig(options: BundleOptions): object {
       cgroupsPath: `/${layout.cgroupPath}`,
       resources: resources(options),
       seccomp: seccompProfile(process.arch),
-      maskedPaths: ['/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/sysrq-trigger', '/proc/latency_stats'],
+      maskedPaths,
       readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys'],
     },
   };

@@ -9,7 +9,7 @@ const allowedCalls = `
   read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn ioctl pread64
   pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise shmget shmat shmctl dup dup2 pause nanosleep
   getitimer alarm setitimer getpid sendfile connect accept sendto recvfrom sendmsg recvmsg shutdown bind listen getsockname
-  getpeername socketpair setsockopt getsockopt fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv
+  getpeername setsockopt getsockopt fork vfork execve exit wait4 kill uname semget semop semctl shmdt msgget msgsnd msgrcv
   msgctl fcntl flock fsync fdatasync truncate ftruncate getdents getcwd chdir fchdir rename mkdir rmdir creat link unlink symlink
   readlink chmod fchmod chown fchown lchown umask gettimeofday getrlimit getrusage sysinfo times ptrace getuid getgid setuid setgid
   geteuid getegid setpgid getppid getpgrp setsid setreuid setregid getgroups setgroups setresuid getresuid setresgid getresgid
@@ -45,12 +45,14 @@ const errno = { EPERM: 1, ENOSYS: 38 } as const;
 const namespaceFlags = 0x7e020000;
 
 /**
- * Stream, datagram and sequential sockets of unix, inet and inet6, any of netlink: no raw or packet sockets, no vsock (it reaches the
- * hypervisor), none of the kernel's crypto. The low four bits of the second argument are the type.
+ * Stream, datagram and sequential sockets of unix, inet and inet6: no raw or packet sockets, no vsock (it reaches the hypervisor), none
+ * of the kernel's crypto. The low four bits of the second argument are the type. Of netlink only routes, sockets and audit (which
+ * answers that there is none; programs that change users insist on asking): the others reach deep into the kernel, and one tells of
+ * every device that comes and goes on the host.
  */
 const socketRules = [
   ...[1, 2, 10].flatMap((family) => [1, 2, 5].map((type) => [equals(0, family), masked(1, 0xf, type)])),
-  [equals(0, 16)],
+  ...[0, 4, 9].map((protocol) => [equals(0, 16), equals(2, protocol)]),
 ];
 
 /** Plain Linux, its 32-bit personality, without address randomization (debuggers, sanitizers), and the query. */
@@ -78,6 +80,7 @@ export function seccompProfile(architecture: NodeJS.Architecture): object {
       { names: words(allowedCalls), action: 'SCMP_ACT_ALLOW' },
       { names: words(refusedCalls), action: 'SCMP_ACT_ERRNO', errnoRet: errno.EPERM },
       ...socketRules.map((args) => allowWhere('socket', args)),
+      allowWhere('socketpair', [equals(0, 1)]),
       ...personalities.map((value) => allowWhere('personality', [equals(0, value)])),
       allowWhere('clone', [masked(0, namespaceFlags, 0)]),
     ],

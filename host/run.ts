@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
 import type { CancelReason, RunEvent, RunFailureCode, RunResult } from '@caisson/contracts/host-api';
+import type { DiskWatch, WatchedDisk } from './disk-watch.ts';
 import type { GuestProcess } from './guest-link.ts';
 import type { Machine } from './machine-driver.ts';
 import type { RunJournal } from './run-journal.ts';
@@ -24,6 +25,7 @@ export interface Run {
 
 export interface RunDeps {
   readonly provisioner: Provisioner;
+  readonly diskWatch: DiskWatch;
   /** Called after every record, so that the watcher looks again. */
   readonly onRecord: () => void;
 }
@@ -66,19 +68,24 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
   };
   const note = (line: string) => say({ kind: 'output', stream: 'meta', bytes: Buffer.from(`[caisson] ${line}\n`) });
   let result: RunResult;
+  let disk: WatchedDisk | null = null;
   try {
     const machine = await takeMachine(deps, journal, { state, note });
     if (machine === null) return await say({ kind: 'finished', result: passed });
     if (state.leaving.aborted) machine.guest.close();
     else state.leaving.addEventListener('abort', () => machine.guest.close(), { once: true });
+    disk = machine.writable && (await deps.diskWatch.watch(machine.writable, journal.assignment.shape.diskBytes));
     const process = await takeProcess(machine, journal, { state, say });
-    result = await follow(deps, { machine, process, journal, state });
+    result = await follow(deps, { machine, process, disk, journal, state });
+    if (result.outcome === 'exited') await disk?.check();
     result = await giveBack(deps, journal, { machine, result });
   } catch (error) {
     if (state.leaving.aborted) return;
     // What cannot be removed now is removed at the next start; the run is over in any case.
     await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
     result = state.ending.aborted ? endedBy(state.ending) : failure(error);
+  } finally {
+    disk?.stop();
   }
   await say({ kind: 'finished', result });
 }
@@ -124,14 +131,18 @@ async function takeProcess(
 interface Following {
   readonly machine: Machine;
   readonly process: GuestProcess;
+  /** Null when the driver limits the disk by itself. */
+  readonly disk: WatchedDisk | null;
   readonly journal: RunJournal;
   readonly state: RunState;
 }
 
 /** Waits for the end of the command, whichever way it comes, with all its output in the journal. */
 async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
-  const { machine, process, journal, state } = following;
+  const { machine, process, disk, journal, state } = following;
   const stopTimers = armTimers(following);
+  // Nobody needs to be heard any more: what it says only fills the disk further.
+  void disk?.full.then(() => machine.guest.close());
   const output = journalOutput(journal, process, {
     alreadyBytes: state.history.outputBytes,
     onRecord: deps.onRecord,
@@ -170,7 +181,8 @@ function armTimers({ process, journal, state }: Following): () => void {
 }
 
 /** A lost link is mostly the death of the capsule, which knows more of the reason. */
-async function causeOf(error: unknown, { machine, journal, state }: Following): Promise<unknown> {
+async function causeOf(error: unknown, { machine, disk, journal, state }: Following): Promise<unknown> {
+  if (disk?.verdict) return disk.verdict;
   if (state.leaving.aborted) return error;
   const death = await Promise.race([machine.died, delay(deathNoticeMs, null, { ref: false })]);
   if (death === null) return error;
