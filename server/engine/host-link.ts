@@ -35,7 +35,9 @@ export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortS
   await withAdvisoryLock({ connectionString, name: `host:${description.hostId}`, signal }, async (held) => {
     await register(deps, description);
     const link: Link = { deps, host, hostId: description.hostId };
-    const loops = [dispatchLoop(link), heartbeatLoop(link)].map((spec) => startLoop(spec, deps.logger));
+    const loops = [dispatchLoop(link), heartbeatLoop(link), releaseLoop(link)].map((spec) =>
+      startLoop(spec, deps.logger),
+    );
     const unsubscribe = deps.notifications.on('host', description.hostId, () => loops[0]?.wake());
     try {
       await receive(link, held);
@@ -118,7 +120,7 @@ async function store(
   if (last.kind === 'finished') owners.delete(leaseId);
 }
 
-/** Level-triggered: whatever the tables say this host shall start, end or delete, and has not confirmed. */
+/** Level-triggered: whatever the tables say this host shall start or end, and has not confirmed. */
 function dispatchLoop({ deps, host, hostId }: Link): LoopSpec {
   return {
     name: 'dispatch',
@@ -137,7 +139,6 @@ function dispatchLoop({ deps, host, hostId }: Link): LoopSpec {
           if (cancel_reason !== null) await host.cancelRun({ leaseId: id, fence }, cancel_reason);
         }),
       );
-      await releaseLayers({ deps, host, hostId });
     },
   };
 }
@@ -156,17 +157,24 @@ async function dispatch({ deps, host }: Link, leaseId: string): Promise<void> {
     .execute();
 }
 
-async function releaseLayers({ deps, host, hostId }: Link): Promise<void> {
-  const layers = await deps.db
-    .selectFrom('layers')
-    .select('id')
-    .where('host_id', '=', hostId)
-    .where('released_at', 'is not', null)
-    .execute();
-  for (const { id } of layers) {
-    await host.releaseLayer(id);
-    await deps.db.deleteFrom('layers').where('id', '=', id).execute();
-  }
+/** Beside the dispatch, because a host that deletes disks takes its time, and the next job must not wait for it. */
+function releaseLoop({ deps, host, hostId }: Link): LoopSpec {
+  return {
+    name: 'release',
+    everyMs: lookAgainMs,
+    async run() {
+      const layers = await deps.db
+        .selectFrom('layers')
+        .select('id')
+        .where('host_id', '=', hostId)
+        .where('released_at', 'is not', null)
+        .execute();
+      for (const { id } of layers) {
+        await host.releaseLayer(id);
+        await deps.db.deleteFrom('layers').where('id', '=', id).execute();
+      }
+    },
+  };
 }
 
 /** Renews what the host holds, ends what it holds without a lease, and notices what it should hold and does not. */
