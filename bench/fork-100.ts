@@ -1,0 +1,76 @@
+import { createLayerStore } from '../host/layer-disk.ts';
+import { openRunc } from './baselines.ts';
+import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import type { Bench, Measured, Row } from './row.ts';
+import { addFailure, noSamples, type Samples, sample, timeMs } from './statistics.ts';
+
+/** Many capsules that all start where one ended. */
+export const forkMany: Row = {
+  id: 'fork-100',
+  title: 'fork 100 capsules from one sealed disk, all answering',
+  reach: '≤ 1 s for all on 2 cores',
+  obstacle: needsRoot,
+  measure,
+};
+
+const marker = 'left by the parent';
+
+async function measure(bench: Bench): Promise<Measured> {
+  const forks = bench.count(100);
+  const capsules = await openCapsules();
+  const [all, each, runcAll] = [noSamples(), noSamples(), noSamples()];
+  const runc = await openRunc(capsules);
+  try {
+    const layers = await sealedDisk(capsules);
+    for (let round = 0; round < (bench.isQuick ? 1 : 5) && !bench.signal.aborted; round++) {
+      const ids = Array.from({ length: forks }, (_, index) => `f${round}-${index}`);
+      const failuresBefore = each.failures;
+      await sample(all, async () => {
+        const ms = await timeMs(() => Promise.all(ids.map((id) => forkOne(capsules, { id, layers }, each))));
+        if (each.failures > failuresBefore) throw new Error('not all forks answered');
+        return ms;
+      });
+      await Promise.all(ids.map((id) => capsules.driver.destroy(id)));
+      await sample(runcAll, () => timeMs(() => Promise.all(ids.map((id) => runc.run(id)))));
+    }
+  } finally {
+    await runc.end();
+    await capsules.end();
+  }
+  return {
+    series: [
+      { name: `all ${forks}`, role: 'ours', unit: 'ms', samples: all },
+      { name: 'each, from the common start', role: 'part', unit: 'ms', samples: each },
+      { name: `runc run × ${forks}, all at once`, role: 'baseline', unit: 'ms', samples: runcAll },
+    ],
+    notes: [
+      capsulesNote,
+      'A fork answers when it has read the file its parent wrote. All are asked for at the same moment.',
+    ],
+  };
+}
+
+async function sealedDisk({ driver, spec, dataDir, imageDir }: Capsules): Promise<readonly string[]> {
+  const layers = await createLayerStore({ dataDir: `${dataDir}/store`, budgetBytes: 1e12 });
+  const parent = await driver.create(spec('parent'));
+  await runInside(parent, ['/bin/sh', '-c', `echo '${marker}' > /root/marker`]);
+  const { upperDir } = await parent.stop();
+  await layers.seal('sealed', upperDir, []);
+  await parent.destroy();
+  return [...layers.directories(['sealed']), imageDir];
+}
+
+async function forkOne(
+  { driver, spec }: Capsules,
+  { id, layers }: { id: string; layers: readonly string[] },
+  each: Samples,
+): Promise<void> {
+  try {
+    const startedMs = performance.now();
+    const said = await runInside(await driver.create(spec(id, { layers })), ['/bin/cat', '/root/marker']);
+    if (said !== `${marker}\n`) throw new Error(`the fork read ${JSON.stringify(said)}`);
+    each.values.push(performance.now() - startedMs);
+  } catch (error) {
+    addFailure(each, error);
+  }
+}

@@ -1,0 +1,52 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { seedImage } from '../host/test/image-cache.ts';
+import { runToEnd } from './program.ts';
+
+const caisson = fileURLToPath(new URL('../caisson', import.meta.url));
+export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url));
+
+/** `./caisson` on a data directory of its own that has its image and was started once. */
+export interface WarmCli {
+  run(words: readonly string[]): Promise<string>;
+  /** `caisson up`, ready to be asked. */
+  up(): Promise<{ readonly pid: number; end(): Promise<void> }>;
+  end(): Promise<void>;
+}
+
+export async function openWarmCli(say: (line: string) => void): Promise<WarmCli> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'caisson-bench-'));
+  const env = { ...process.env, CAISSON_DATA_DIR: dataDir, CAISSON_PORT: '0' };
+  const run = (words: readonly string[]) => runToEnd([caisson, ...words], { cwd: repositoryDir, env });
+  try {
+    await seedImage(join(dataDir, 'host'));
+    say('one run to warm everything up');
+    await run(['run', 'examples/hello']);
+  } catch (error) {
+    await rm(dataDir, { recursive: true, force: true });
+    throw error;
+  }
+  return {
+    run,
+    async up() {
+      const child = spawn(caisson, ['--json', 'up'], { cwd: repositoryDir, env, stdio: ['ignore', 'pipe', 'inherit'] });
+      const ended = once(child, 'exit');
+      const ready = once(createInterface({ input: child.stdout }), 'line');
+      const first = await Promise.race([ready.then(() => null), ended]);
+      if (first !== null) throw new Error('caisson up ended at once');
+      return {
+        pid: child.pid ?? 0,
+        async end() {
+          child.kill('SIGTERM');
+          await ended;
+        },
+      };
+    },
+    end: () => rm(dataDir, { recursive: true, force: true }),
+  };
+}
