@@ -7,7 +7,7 @@ import { asAppError, isErrno } from './container-errors.ts';
 import { type CapsuleLayout, type Installation, layoutOf } from './container-layout.ts';
 import { makeContainerMachine, takeDown } from './container-machine.ts';
 import type { ContainerNetwork } from './container-network.ts';
-import { findInit, isAlive, killStarters, type ProcessRef } from './container-process.ts';
+import { findInit, isAlive, killStarters, type ProcessRef, runsProgram } from './container-process.ts';
 import { readState, writeState } from './container-state.ts';
 import { connectGuest } from './guest-channel.ts';
 import type { GuestLink } from './guest-link.ts';
@@ -53,7 +53,7 @@ export async function startCapsule(context: ContainerContext, spec: MachineSpec)
     const disk = diskMount(layout, [...spec.layers, skeletonDir]);
     await startContainer({ layout, runtime, agentPath, disk, timeoutMs: startTimeoutMs });
     await cgroup.limitSocketBuffers(Math.floor(spec.shape.memoryBytes / socketBufferShare));
-    return await meetAgent(context, { layout, cgroup, slot });
+    return await meetAgent(context, { layout, cgroup, slot, isNew: true });
   } catch (error) {
     await removeFailed(context, { layout, cgroup, slot });
     throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
@@ -98,10 +98,21 @@ async function removeFailed(context: ContainerContext, { layout, cgroup, slot }:
   await removeTree(layout.stateDir);
 }
 
-async function meetAgent(context: ContainerContext, { layout, cgroup, slot }: CapsuleParts): Promise<Machine> {
+async function meetAgent(
+  context: ContainerContext,
+  { layout, cgroup, slot, isNew }: CapsuleParts & { readonly isNew: boolean },
+): Promise<Machine> {
   const init = await findInit(layout, await cgroup.processes());
   if (init === null) throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`);
   const guest = await connect(layout, init);
+  // One that was taken up may run the agent of an earlier version.
+  if (isNew && !(await runsProgram(init, context.agentPath))) {
+    guest.close();
+    throw new AppError(
+      'provision_failed',
+      'the disk puts another program in the place of the agent: /.caisson leads away',
+    );
+  }
   const { capsuleId } = layout;
   let heldSlot = slot;
   const machine = makeContainerMachine({
@@ -144,5 +155,5 @@ export async function adoptCapsule(context: ContainerContext, capsuleId: string)
   if (state === null || (await findInit(layout, await cgroup.processes())) === null) return null;
   await cgroup.thaw();
   const slot = state.networkSlot === null ? null : context.network.pool.slot(state.networkSlot);
-  return meetAgent(context, { layout, cgroup, slot }).catch(() => null);
+  return meetAgent(context, { layout, cgroup, slot, isNew: false }).catch(() => null);
 }

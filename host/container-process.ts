@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { waitFor } from './cgroup-capsule.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 
@@ -35,6 +35,15 @@ export async function waitUntilDead(process: ProcessRef): Promise<void> {
 export async function findInit(layout: CapsuleLayout, members: readonly number[]): Promise<ProcessRef | null> {
   const pid = Number(await readFile(layout.pidFile, 'utf8').catch(() => ''));
   return members.includes(pid) ? findProcess(pid) : null;
+}
+
+/**
+ * Whether a process still runs the program in this file. Links in a disk can lead the runtime to start another one instead, which
+ * would get hold of the agent's socket. A process that just died counts as running it: what follows finds that out.
+ */
+export async function runsProgram({ pid }: ProcessRef, path: string): Promise<boolean> {
+  const [running, wanted] = await Promise.all([stat(`/proc/${pid}/exe`).catch(() => null), stat(path)]);
+  return running === null || (running.dev === wanted.dev && running.ino === wanted.ino);
 }
 
 /** Kills what a killed predecessor left of starting this capsule: the programs that are still at it name its places. */
