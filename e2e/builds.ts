@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { hasCode } from '@caisson/contracts/app-error';
 import type { components } from '@caisson/contracts/ci/ci-api.generated';
 import type { LogChunk } from '@caisson/contracts/ci/log-stream';
 import { createCiClient } from '@caisson/contracts/ci-client';
@@ -69,21 +70,15 @@ export function openBuilds(url: string, token: string): Builds {
       await ask(client.PUT('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel', place(number)));
     },
     async ended(number, withinMs = 40_000) {
-      const endsAtMs = Date.now() + withinMs;
-      for (;;) {
-        const build = await builds.show(number);
-        const jobs = await builds.jobs(number);
-        if (build.finished_at !== null) return { build, jobs };
-        if (Date.now() > endsAtMs) throw new Error(`build ${number} is still ${build.state}: ${stateText(jobs)}`);
-        await delay(lookEveryMs);
-      }
+      const found = await look(number, withinMs, ({ build }) => build.finished_at !== null || undefined);
+      return found.seen;
     },
     async reached(number, key, states) {
-      for (;;) {
-        const job = (await builds.jobs(number))[key];
-        if (job !== undefined && states.includes(job.state)) return job;
-        await delay(lookEveryMs);
-      }
+      const { found } = await look(number, 40_000, ({ jobs }) => {
+        const job = jobs[key];
+        return job !== undefined && states.includes(job.state) ? job : undefined;
+      });
+      return found;
     },
     async *follow(number, key, signal = new AbortController().signal) {
       const job = await builds.reached(number, key, Object.keys(logStates) as Job['state'][]);
@@ -104,9 +99,31 @@ export function openBuilds(url: string, token: string): Builds {
         seen += content;
         if (seen.includes(text)) return;
       }
-      throw new Error(`the log of ${key} ended without ${text}:\n${seen}`);
+      const { state, error_message } = (await builds.jobs(number))[key] ?? {};
+      throw new Error(`the log of ${key} (${state}, ${error_message}) ended without ${text}:\n${seen}`);
     },
   };
+
+  /** Asks again and again, also while the server has no database. */
+  async function look<T>(
+    number: number,
+    withinMs: number,
+    find: (seen: Ended) => T | undefined,
+  ): Promise<{ found: T; seen: Ended }> {
+    const endsAtMs = Date.now() + withinMs;
+    for (let last = 'not seen'; ; await delay(lookEveryMs)) {
+      if (Date.now() > endsAtMs) throw new Error(`build ${number} is still ${last}`);
+      const seen = await Promise.all([builds.show(number), builds.jobs(number)]).catch((error: unknown) => {
+        if (hasCode(error, 'service_unavailable') || hasCode(error, 'database_unavailable')) return null;
+        throw error;
+      });
+      if (seen === null) continue;
+      const [build, jobs] = seen;
+      const found = find({ build, jobs });
+      if (found !== undefined) return { found, seen: { build, jobs } };
+      last = `${build.state}: ${stateText(jobs)}`;
+    }
+  }
 
   async function makePipeline(): Promise<void> {
     const body = { name: pipeline, repository: 'https://example.test/e2e.git', default_branch: 'main' };

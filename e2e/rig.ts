@@ -76,11 +76,13 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
   };
 }
 
-/** Politely; a control plane ends its jobs at the second time of asking. */
+/** A control plane with jobs ends them at the second time of asking; two signals at once count as one. */
 async function stop(program: Program): Promise<void> {
+  const asking = setInterval(() => program.signal('SIGINT'), 300);
   program.signal('SIGINT');
-  program.signal('SIGINT');
-  await program.ended;
+  const end = await program.ended;
+  clearInterval(asking);
+  if (end !== 0 && end !== 'SIGKILL') throw new Error(`a program ended with ${end}:\n${program.stderr()}`);
 }
 
 /** Fails with a list of what an installation that was stopped has left: capsules, processes, runs nobody asks about. */

@@ -18,6 +18,8 @@ export interface Config {
   readonly bootstrapEmail: string;
   /** CAISSON_MAX_SOURCE_BYTES: largest source archive. */
   readonly maxSourceBytes: number;
+  /** CAISSON_JOB_MEMORY_MIB: memory of the capsule of a job. */
+  readonly jobMemoryBytes: number;
   /** CAISSON_CORS_ORIGINS: comma-separated origins whose pages may call the doors; `*` for any. */
   readonly corsOrigins: readonly string[];
   /** CAISSON_TRUST_PROXY=1: believe `x-forwarded-*` headers. */
@@ -27,6 +29,7 @@ export interface Config {
 }
 
 const defaultMaxSourceBytes = 4 * 2 ** 30;
+const defaultJobMemoryMib = 4 * 1024;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -40,6 +43,7 @@ export function readConfig(env: Environment): Config {
     bootstrapToken: readBootstrapToken(env.CAISSON_BOOTSTRAP_TOKEN),
     bootstrapEmail: (env.CAISSON_BOOTSTRAP_EMAIL || 'admin@caisson.local').trim().toLowerCase(),
     maxSourceBytes: readSize('CAISSON_MAX_SOURCE_BYTES', env.CAISSON_MAX_SOURCE_BYTES, defaultMaxSourceBytes),
+    jobMemoryBytes: readSize('CAISSON_JOB_MEMORY_MIB', env.CAISSON_JOB_MEMORY_MIB, defaultJobMemoryMib) * 2 ** 20,
     corsOrigins: (env.CAISSON_CORS_ORIGINS ?? '').split(',').filter((origin) => origin !== ''),
     trustProxy: env.CAISSON_TRUST_PROXY === '1',
     docsBaseUrl: env.CAISSON_DOCS_URL || null,
@@ -62,7 +66,7 @@ function readPort(text: string | undefined): number {
 function readSize(name: string, text: string | undefined, otherwise: number): number {
   const size = Number(text || otherwise);
   if (!Number.isSafeInteger(size) || size <= 0) {
-    throw new AppError('invalid_config', `${name} is ${text}; it must be a positive number of bytes`);
+    throw new AppError('invalid_config', `${name} is ${text}; it must be a positive whole number`);
   }
   return size;
 }

@@ -68,7 +68,7 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
       notifications,
       effects,
       blobs,
-      defaults: runDefaults,
+      defaults: { ...runDefaults, shape: { ...runDefaults.shape, memoryBytes: config.jobMemoryBytes } },
       logger,
     });
     opened.defer(() => engine.stop());
@@ -99,8 +99,15 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
       },
       async idle(signal) {
         while (!signal.aborted) {
-          const held = await db.selectFrom('leases').select('id').where('status', '=', 'held').limit(1).execute();
-          if (held.length === 0) return true;
+          // A database that is away just now leaves it open.
+          const held = await db
+            .selectFrom('leases')
+            .select('id')
+            .where('status', '=', 'held')
+            .limit(1)
+            .execute()
+            .catch(() => null);
+          if (held?.length === 0) return true;
           await new Promise((resolve) => setTimeout(resolve, idleCheckMs));
         }
         return false;

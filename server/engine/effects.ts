@@ -24,6 +24,7 @@ export interface Effects {
   stop(): Promise<void>;
 }
 
+const stopMs = 3_000;
 const queue = 'effects';
 const deadLetterQueue = 'effects_dead';
 
@@ -58,7 +59,8 @@ export async function openEffects(connectionString: string, logger: Logger): Pro
       } as const;
       await boss.work<Effect>(queue, polling, (jobs) => Promise.all(jobs.map((job) => settle(job, performer, logger))));
     },
-    stop: () => boss.stop({ graceful: true, timeout: 10_000 }),
+    // What is cut off is performed again by whoever comes next.
+    stop: () => boss.stop({ graceful: true, timeout: stopMs }),
   };
 }
 
