@@ -22,7 +22,7 @@ async function measure(bench: Bench): Promise<Measured> {
   const seen = noSamples();
   try {
     for (let index = 0; index < 3; index++) await chainBuild(local, bench, 2);
-    for (let round = 0; round < bench.count(4) / 2 && !bench.signal.aborted; round++) {
+    for (let round = 0; round < (bench.isQuick ? 1 : 4) && !bench.signal.aborted; round++) {
       await readGaps(local, await chainBuild(local, bench, steps), gaps);
       await watchChain(local, bench, seen);
     }
