@@ -22,7 +22,7 @@ export interface LocalOptions {
 /** A control plane with its host in this process. */
 export interface Local {
   readonly url: string;
-  readonly token: string | null;
+  readonly token: string;
   readonly isTokenFresh: boolean;
   readonly logPath: string;
   readonly hostLabel: string;
@@ -61,7 +61,7 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
     if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
     if (host !== null) controlPlane.attachHost(host);
     for (const socket of hostSockets) controlPlane.attachHost(connectHost(socket));
-    const token = await keepToken(config, controlPlane.freshToken);
+    const token = await keepToken(config, controlPlane);
     await writeServerRecord(dataDir, { url: controlPlane.url, pid: process.pid });
     return {
       url: controlPlane.url,
@@ -99,8 +99,10 @@ async function openHost(options: Omit<LocalOptions, 'hostSockets'>): Promise<Sta
   }
 }
 
-async function keepToken({ dataDir, bootstrapToken }: Config, freshToken: string | null): Promise<string | null> {
-  const token = bootstrapToken ?? freshToken;
-  if (token !== null) await writeToken(dataDir, token);
-  return token ?? (await readToken(dataDir));
+/** The token for commands on this machine, kept in the data directory. */
+async function keepToken({ dataDir, bootstrapToken }: Config, controlPlane: ControlPlane): Promise<string> {
+  const known = await readToken(dataDir);
+  const token = await controlPlane.localToken(bootstrapToken ?? controlPlane.freshToken ?? known);
+  if (token !== known) await writeToken(dataDir, token);
+  return token;
 }

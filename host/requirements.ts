@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { createContainerDriver } from './container-driver.ts';
 import { buildAgent } from './guest-binary.ts';
-import { idMap } from './id-map.ts';
 import { readHostResolvers } from './network-resolvers.ts';
 import { runProgram } from './run-program.ts';
 
@@ -31,7 +30,6 @@ export async function hostRequirements(dataDir = '/'): Promise<readonly Requirem
     checkCgroups(),
     checkUserNamespaces(),
     checkOverlay(),
-    checkIdRanges(),
     checkCapsule(),
     checkResolvers(),
     checkForwarding(),
@@ -106,15 +104,6 @@ async function checkOverlay(): Promise<Requirement> {
   const filesystems = await readFile('/proc/filesystems', 'utf8');
   if (/\toverlay$/m.test(filesystems)) return ok('overlayfs', 'in the kernel');
   return warning('overlayfs', 'not loaded', 'modprobe overlay');
-}
-
-/** Capsules do without: root may map any ids. Tools that map them by themselves (`unshare --map-users`) want the range written down. */
-async function checkIdRanges(): Promise<Requirement> {
-  const line = `root:${idMap.baseId}:${idMap.count}`;
-  const texts = await Promise.all(['/etc/subuid', '/etc/subgid'].map((path) => readFile(path, 'utf8').catch(() => '')));
-  if (texts.every((text) => text.split('\n').includes(line))) return ok('id range', line);
-  const lacking = ['/etc/subuid', '/etc/subgid'].filter((_, index) => !texts[index]?.split('\n').includes(line));
-  return warning('id range', `${lacking.join(' and ')} lack ${line}`, `echo ${line} | tee -a ${lacking.join(' ')}`);
 }
 
 /** The proof of the pudding: runtime, overlay mount, namespaces, limits, seccomp and the agent in one. */

@@ -8,13 +8,15 @@ import type { RunDefaults } from './engine/assignment.ts';
 import { openEffects } from './engine/effects.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import { openNotifications } from './engine/notifications.ts';
+import { authenticateUser } from './identity/authenticate-user.ts';
 import { bootstrap } from './identity/bootstrap.ts';
 import { readInstallationSecrets } from './identity/installation-secrets.ts';
+import { issuePersonalToken } from './identity/issue-token.ts';
 import { makeMetrics } from './metrics.ts';
 import { checkDatabase } from './postgres-check.ts';
 import { startPostgres } from './postgres-supervisor.ts';
 import { openDirectoryBlobs } from './store/blobs.ts';
-import { openDatabase } from './store/database.ts';
+import { type Database, openDatabase } from './store/database.ts';
 import { migrate } from './store/migrate.ts';
 
 export interface ControlPlane {
@@ -22,6 +24,8 @@ export interface ControlPlane {
   readonly url: string;
   /** A personal token of the first user, made at the first start of an installation and never shown again. */
   readonly freshToken: string | null;
+  /** `known` when it is a token of this database, else a new one of the first user: whoever has the data directory has all of it. */
+  localToken(known: string | null): Promise<string>;
   attachHost(host: HostApi): { detach(): Promise<void> };
   /** No new job is given to a host from here on, and `/healthz` says so. */
   drain(): Promise<void>;
@@ -59,7 +63,7 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
     const { db } = database;
     const notifications = await openNotifications(connectionString, logger);
     opened.defer(() => notifications.close());
-    const { freshToken } = await bootstrap(db, { email: config.bootstrapEmail, token: config.bootstrapToken });
+    const { freshToken, userId } = await bootstrap(db, { email: config.bootstrapEmail, token: config.bootstrapToken });
     const blobs = await openDirectoryBlobs(join(config.dataDir, 'blobs'));
     const effects = await openEffects(connectionString, logger);
     const engine = await makeEngine({
@@ -92,6 +96,7 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
     return {
       url,
       freshToken,
+      localToken: (known) => localToken(db, userId, known),
       attachHost: (host) => engine.attachHost(host),
       async drain() {
         isDraining = true;
@@ -118,6 +123,18 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
     await opened.disposeAsync();
     throw error;
   }
+}
+
+async function localToken(db: Database, userId: string, known: string | null): Promise<string> {
+  const isKnown =
+    known !== null &&
+    (await authenticateUser(db, `Bearer ${known}`).then(
+      () => true,
+      () => false,
+    ));
+  if (isKnown) return known;
+  const description = 'command line on the machine of Caisson';
+  return (await issuePersonalToken(db, { userId, description, expiresAt: null })).token;
 }
 
 async function openPostgres(
