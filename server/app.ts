@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { AppError } from '@caisson/contracts/app-error';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
@@ -31,6 +32,8 @@ export interface AppSettings {
   readonly docsBaseUrl: string | null;
 }
 
+/** How long answers may still take once closing has begun. */
+const lastAnswersMs = 5_000;
 const bodyLimitBytes = 8_000_000;
 const wellFormedId = /^[A-Za-z0-9._-]{8,128}$/;
 
@@ -71,11 +74,22 @@ export async function createApp(deps: AppDeps): Promise<FastifyInstance> {
   return app;
 }
 
-/** The answers still under way when closing begins end their connections; kept alive, those would hold up the end. */
+/**
+ * The answers still under way when closing begins end their connections; kept alive, those would hold up the end. So would one that
+ * never carried a request, or an answer nobody reads.
+ */
 function endConnectionsOnClose(app: FastifyInstance): void {
   let isClosing = false;
+  const unused = new Set<Socket>();
+  app.server.on('connection', (socket: Socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+  });
+  app.server.on('request', ({ socket }) => unused.delete(socket));
   app.addHook('preClose', async () => {
     isClosing = true;
+    for (const socket of unused) socket.destroy();
+    setTimeout(() => app.server.closeAllConnections(), lastAnswersMs).unref();
   });
   app.addHook('onSend', async (_request, reply) => {
     if (isClosing) void reply.header('connection', 'close');
