@@ -1,0 +1,170 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { createConnection, createServer, type Server } from 'node:net';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Machine, MachineDriver, MachineSpec } from '../machine-driver.ts';
+import { type EscapeTargets, escapeCases } from './hostile-cases.ts';
+import { openPublicServer, type PublicServer } from './hostile-network.ts';
+import { buildHostileProgram } from './hostile-program.ts';
+import { type HostServer, openHostServer, openPrivateNetwork, type PrivateNetwork } from './private-network.ts';
+import { runInside } from './test-driver.ts';
+
+/** A driver on a directory of its own, as the suites of every driver want it. */
+export interface DriverUnderTest {
+  readonly driver: MachineDriver;
+  readonly dataDir: string;
+  /** A root filesystem with busybox, to use as the lowest layer. */
+  readonly imageDir: string;
+  spec(capsuleId: string, changes?: Partial<MachineSpec>): MachineSpec;
+  /** Destroys every capsule, closes the driver and fails when anything is left. */
+  end(): Promise<void>;
+}
+
+export interface SuiteOptions {
+  readonly name: string;
+  readonly open: () => Promise<DriverUnderTest>;
+  /** Whether host and capsules share a kernel; without, its own walls are the capsule's own affair. */
+  readonly sharesKernel: boolean;
+}
+
+/** Runs every attack of `escapeCases` in one capsule of a driver; each has to fail with its refusal, and the host stays as it was. */
+export function escapeSuite({ name, open, sharesKernel }: SuiteOptions): void {
+  const cases = escapeCases.filter(({ everyDriver }) => everyDriver || sharesKernel);
+  const skipped = escapeCases.length - cases.length;
+  if (skipped > 0)
+    console.warn(`skipped: ${skipped} attacks on a shared kernel, since ${name} gives each capsule its own`);
+
+  describe(`a capsule of the ${name} driver cannot`, () => {
+    let test: DriverUnderTest;
+    let world: World;
+    let machine: Machine;
+    let before: Readonly<Record<string, string>>;
+
+    beforeAll(async () => {
+      before = await fingerprint();
+      test = await open();
+      await buildHostileProgram(join(test.imageDir, 'bin/hostile-probe'));
+      const tools = [{ from: test.imageDir, to: '/opt/tools' }];
+      machine = await test.driver.create(test.spec('attacker', { egress: 'internet', readOnlyBinds: tools }));
+      world = await openWorld(test);
+    });
+    afterAll(async () => {
+      await test.end();
+      await world.end();
+    });
+
+    it.each(cases)('$attack', async ({ script, refusal }) => {
+      const { exitCode, stdout, stderr } = await attack(machine, script, world.targets);
+      const said = `${stdout}${stderr}`;
+      expect({ exitCode, said }).not.toMatchObject({ exitCode: 0 });
+      expect(said).not.toMatch(/OPEN|secret|unknown attack|applet not found/);
+      expect(said).toMatch(refusal);
+    });
+
+    it('change the host by any of this, nor stop its own agent', async () => {
+      expect(await fingerprint()).toEqual(before);
+      expect(world.sleeper.exitCode).toBeNull();
+      expect((await runInside(machine, 'echo alive')).stdout).toBe('alive\n');
+    });
+
+    it('be refused what it may have, or the refusals would mean nothing', async () => {
+      const { targets } = world;
+      expect((await attack(machine, 'nc -w 3 $PUBLIC 7001 </dev/null', targets)).stdout).toBe('secret\n');
+      const [address, port] = targets.PRIVATE.split(' ');
+      const open = [
+        [targets.HOST_ADDRESS, targets.HOST_PORT],
+        ['127.0.0.1', targets.HOST_PORT],
+        [targets.NEIGHBOUR, '80'],
+        [address, port],
+        [targets.PUBLIC, '53'],
+        [targets.PUBLIC, '853'],
+      ];
+      for (const [host, port] of open) await expect.poll(() => greetingOf(host, Number(port))).toBe('secret\n');
+      expect(await readFile(targets.SECRET, 'utf8')).toBe('secret\n');
+    });
+  });
+}
+
+/** A hang is no refusal, so everything ends after some seconds. */
+function attack(machine: Machine, script: string, targets: EscapeTargets) {
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...targets };
+  return runInside(machine, script, { env, timeoutMs: 10_000 });
+}
+
+interface World {
+  readonly targets: EscapeTargets;
+  readonly sleeper: ChildProcess;
+  end(): Promise<void>;
+}
+
+async function openWorld(test: DriverUnderTest): Promise<World> {
+  const secretPath = join(test.dataDir, 'secret');
+  await writeFile(secretPath, 'secret\n');
+  const [hostServer, network, publicServer]: [HostServer, PrivateNetwork, PublicServer] = await Promise.all([
+    openHostServer(),
+    openPrivateNetwork(),
+    openPublicServer(),
+  ]);
+  const abstractName = `caisson-test-${process.pid}`;
+  const abstractServer = await listenAbstract(abstractName);
+  const sleeper = spawn('sleep', ['1000']);
+  const neighbour = await test.driver.create(test.spec('neighbour', { egress: 'internet' }));
+  await runInside(neighbour, 'nc -ll -p 80 -e /bin/echo secret >/dev/null 2>&1 </dev/null &');
+  const { stdout } = await runInside(neighbour, "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'");
+  return {
+    sleeper,
+    targets: {
+      SECRET: secretPath,
+      HOST_PID: String(sleeper.pid),
+      ABSTRACT: abstractName,
+      HOST_PORT: String(hostServer.port),
+      HOST_ADDRESS: network.hostAddress,
+      NEIGHBOUR: stdout.trim(),
+      PRIVATE: `${network.serverAddress} ${network.serverPort}`,
+      PUBLIC: publicServer.address,
+    },
+    async end() {
+      const gone = once(sleeper, 'exit');
+      sleeper.kill('SIGKILL');
+      abstractServer.close();
+      await Promise.all([gone, hostServer.end(), network.end(), publicServer.end()]);
+    },
+  };
+}
+
+async function listenAbstract(name: string): Promise<Server> {
+  const server = createServer((socket) => socket.end('secret\n'));
+  server.listen(`\0${name}`);
+  await once(server, 'listening');
+  return server;
+}
+
+/** What of the host a capsule could be after. */
+async function fingerprint(): Promise<Readonly<Record<string, string>>> {
+  const settings = ['kernel/core_pattern', 'kernel/panic', 'kernel/sysrq', 'kernel/ctrl-alt-del', 'kernel/domainname'];
+  const texts = await Promise.all(settings.map((name) => readFile(`/proc/sys/${name}`, 'utf8').catch(() => '')));
+  const { mode, uid, rdev } = await stat('/dev/null');
+  const isClockRight = Date.now() > Date.parse('2020-01-01');
+  return {
+    ...Object.fromEntries(settings.map((name, index) => [name, texts[index] ?? ''])),
+    hostname: hostname(),
+    null: `${mode} ${uid} ${rdev}`,
+    resolvers: await readFile('/etc/resolv.conf', 'utf8').catch(() => ''),
+    clock: String(isClockRight),
+  };
+}
+
+function greetingOf(host: string | undefined, port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ host, port, timeout: 1_000 });
+    socket.on('data', (bytes) => {
+      resolve(bytes.toString());
+      socket.destroy();
+    });
+    socket.on('error', (error) => resolve(error.message));
+    socket.on('timeout', () => resolve('no answer'));
+  });
+}
