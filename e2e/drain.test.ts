@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { ir } from './builds.ts';
 import { reportMs } from './report.ts';
@@ -26,6 +28,17 @@ test('Ctrl-C waits for the jobs that run and starts no more', async () => {
   const { build } = await again.builds.ended(number);
   expect(build.state).toBe('passed');
   expect(await again.builds.log(number, 'first')).toBe('begun\nended\n');
+});
+
+test('connections nobody uses do not hold up the end', async () => {
+  const up = await rig.up();
+  const { hostname, port } = new URL(up.url);
+  const silent = connect(Number(port), hostname);
+  await once(silent, 'connect');
+  up.signal('SIGINT');
+  const startedMs = performance.now();
+  expect(await up.ended).toBe(0);
+  expect(performance.now() - startedMs).toBeLessThan(4_000);
 });
 
 test('a second Ctrl-C ends at once, and the next start gives the job out again', async () => {

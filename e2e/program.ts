@@ -17,6 +17,7 @@ export interface Program {
   /** Resolves as soon as `text` stands in stdout or stderr. */
   said(text: string): Promise<void>;
   signal(name: 'SIGINT' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void;
+  isOver(): boolean;
   /** The exit code, or the signal that ended it; after all output. */
   readonly ended: Promise<number | string>;
 }
@@ -78,6 +79,7 @@ function watchProgram(child: ChildProcess, name: string): Program {
       until(() => (text.stdout.includes(wanted) || text.stderr.includes(wanted) ? true : undefined), wanted).then(
         () => {},
       ),
+    isOver: () => child.exitCode !== null || child.signalCode !== null,
     signal: (signal) => void child.kill(signal),
     ended,
   };

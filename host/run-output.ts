@@ -14,7 +14,10 @@ export async function journalOutput(
   source: { output(): AsyncIterable<GuestOutput>; acknowledge(offset: number): void },
   options: { alreadyBytes: number; onRecord: () => void },
 ): Promise<void> {
-  const room = { bytes: journal.assignment.maxOutputBytes - options.alreadyBytes };
+  const room: Room = {
+    bytes: Math.max(0, journal.assignment.maxOutputBytes - options.alreadyBytes),
+    isMarked: journal.droppedTo > 0,
+  };
   let pending: GuestOutput[] = [];
   let pendingBytes = 0;
   let flushing: Promise<void> = Promise.resolve();
@@ -36,7 +39,7 @@ export async function journalOutput(
     for (const part of joinStreams(batch)) await writePart(journal, part, room);
     const last = batch.at(-1);
     if (last === undefined) return;
-    if (room.bytes <= 0) await journal.drop(last.endOffset);
+    if (room.isMarked) await journal.drop(last.endOffset);
     source.acknowledge(last.endOffset);
     options.onRecord();
   }
@@ -63,14 +66,21 @@ function joinStreams(batch: readonly GuestOutput[]): GuestOutput[] {
   return joined.map(({ stream, parts, endOffset }) => ({ stream, bytes: Buffer.concat(parts), endOffset }));
 }
 
-async function writePart(journal: RunJournal, part: GuestOutput, room: { bytes: number }): Promise<void> {
-  if (room.bytes <= 0) return;
+/** What may still be kept, and whether the log already says that something was not. */
+interface Room {
+  bytes: number;
+  isMarked: boolean;
+}
+
+async function writePart(journal: RunJournal, part: GuestOutput, room: Room): Promise<void> {
   const bytes = part.bytes.subarray(0, room.bytes);
-  room.bytes -= part.bytes.length;
-  await journal.append({ kind: 'output', stream: part.stream, bytes }, { guestOffset: part.endOffset });
-  if (room.bytes <= 0) {
-    const limitMib = Math.round(journal.assignment.maxOutputBytes / 2 ** 20);
-    const marker = `\n[caisson] output limit of ${limitMib} MiB reached; the rest of this job's output is dropped\n`;
-    await journal.append({ kind: 'output', stream: 'meta', bytes: Buffer.from(marker) });
+  room.bytes -= bytes.length;
+  if (bytes.length > 0) {
+    await journal.append({ kind: 'output', stream: part.stream, bytes }, { guestOffset: part.endOffset });
   }
+  if (bytes.length === part.bytes.length || room.isMarked) return;
+  room.isMarked = true;
+  const limitMib = Math.round(journal.assignment.maxOutputBytes / 2 ** 20);
+  const marker = `\n[caisson] output limit of ${limitMib} MiB reached; the rest of this job's output is dropped\n`;
+  await journal.append({ kind: 'output', stream: 'meta', bytes: Buffer.from(marker) });
 }
