@@ -7,9 +7,12 @@ import { parseIpv4Network } from './network-address.ts';
 import { claimBlock, releaseBlock } from './network-block.ts';
 import { createNetworkPool, type NetworkPool } from './network-pool.ts';
 import { readHostResolvers, resolvConf } from './network-resolvers.ts';
-import { networkRules, parseAllowedTarget } from './network-rules.ts';
+import { networkRules, parseAllowedTarget, type RuleOptions } from './network-rules.ts';
 import { enableForwarding, existingSlots, linkPrefix, removeSlots, slotOf } from './network-slot.ts';
 import { runProgram } from './run-program.ts';
+
+/** A small part of what a host's table of connections holds. */
+const maxConnections = 4_096;
 
 export interface ContainerNetworkOptions {
   readonly installation: Installation;
@@ -48,15 +51,13 @@ export async function openContainerNetwork(options: ContainerNetworkOptions): Pr
   const leftover = (await existingSlots(installation.id)).filter((number) => !taken.includes(number));
   await removeSlots(leftover.map((number) => slotOf(installation.id, block, number)));
   const table = tableName(installation.id);
-  const rules = networkRules({
+  await setRules({
     table,
     linkPrefix: linkPrefix(installation.id),
     block,
     resolvers: resolvers.addresses,
     allowed,
-  });
-  await runProgram(['nft', '-f', '-'], { stdin: rules }).catch((error: unknown) => {
-    throw asAppError(error, 'runtime_unavailable', 'the packet rules of capsules could not be set');
+    maxConnections,
   });
   await recordForwarding(installation);
   const resolvConfPath = join(installation.runDir, 'resolv.conf');
@@ -73,6 +74,13 @@ export async function openContainerNetwork(options: ContainerNetworkOptions): Pr
       await releaseBlock(runRoot, installation.id);
     },
   };
+}
+
+async function setRules(options: RuleOptions): Promise<void> {
+  await runProgram(['nft', '-f', '-'], { stdin: networkRules(options) }).catch((error: unknown) => {
+    if (options.maxConnections !== null) return setRules({ ...options, maxConnections: null });
+    throw asAppError(error, 'runtime_unavailable', 'the packet rules of capsules could not be set');
+  });
 }
 
 export function tableName(installationId: string): string {

@@ -41,13 +41,20 @@ export interface RuleOptions {
   readonly block: Ipv4Network;
   readonly resolvers: readonly string[];
   readonly allowed: readonly AllowedTarget[];
+  /** Connections one capsule may have at a time; null on a kernel that cannot count them. */
+  readonly maxConnections: number | null;
 }
 
 /**
  * The whole rule set as an nft script that replaces the table in one transaction. It names links by their prefix, so a new
  * capsule needs no new rule. A refusal is answered (reset or unreachable), so that programs fail at once instead of hanging.
  */
-export function networkRules({ table, linkPrefix, block, resolvers, allowed }: RuleOptions): string {
+export function networkRules({ table, linkPrefix, block, resolvers, allowed, maxConnections }: RuleOptions): string {
+  // The host has one table of connections for itself and all capsules.
+  const count =
+    maxConnections === null
+      ? ''
+      : `ct state new add @connections { ip saddr ct count over ${maxConnections} } jump refuse`;
   const link = `"${linkPrefix}*"`;
   const exceptions = [
     ...resolvers.map((address) => `ip daddr ${address} meta l4proto { tcp, udp } th dport 53 accept`),
@@ -64,6 +71,11 @@ table inet ${table} {
     type ipv4_addr
     flags interval
     elements = { ${refusedNetworks.join(', ')} }
+  }
+  set connections {
+    type ipv4_addr
+    size 65535
+    flags dynamic
   }
   # No IPv6 yet, and no packet whose source is not the address of the link it came by.
   chain genuine {
@@ -84,6 +96,7 @@ table inet ${table} {
     type filter hook input priority filter - 5; policy accept;
     iifname != ${link} return
     ct state established,related accept
+    ${count}
     jump exceptions
     jump refuse
   }
@@ -96,6 +109,7 @@ table inet ${table} {
   chain outbound {
     ct state established,related accept
     oifname ${link} jump refuse
+    ${count}
     jump exceptions
     ip daddr @refused jump refuse
     # Names are asked of the host's resolvers only, in plain and over TLS.

@@ -188,6 +188,21 @@ static int datagram_to_name_server(void) {
   return error == ECONNREFUSED ? 0 : error;
 }
 
+/* Twenty thousand connections to a server that answers none of them. */
+static int flows(void) {
+  struct { unsigned short family; unsigned char port[2]; unsigned char host[4]; char rest[8]; } address = {.family = AF_INET};
+  char byte = 0;
+  int sent = 0, fd = socket(AF_INET, SOCK_DGRAM, 0);
+  sscanf(argument, "%hhu.%hhu.%hhu.%hhu", address.host, address.host + 1, address.host + 2, address.host + 3);
+  for (int port = 1024; port < 21024; port++) {
+    address.port[0] = (unsigned char)(port >> 8);
+    address.port[1] = (unsigned char)port;
+    sent += sendto(fd, &byte, 1, 0, (struct sockaddr *)&address, sizeof address) == 1;
+  }
+  printf("%d sent\n", sent);
+  return ENOBUFS;
+}
+
 static int vsock_host(void) { return result(socket(40, SOCK_STREAM, 0)); }
 
 static int clock_back(void) {
@@ -488,7 +503,7 @@ static const struct {
   A(realtime_disk), A(listened_to_host), A(datagrams), A(streams), A(watchers), A(descriptors), A(pipes), A(user_marks), A(disk_of_host), A(memory_device), A(kernel_messages), A(kvm_device), A(fuse_device),
   A(tunnel_device), A(loop_device), A(whiteout), A(trusted_opaque), A(trusted_redirect), A(immutable), A(freeze),
   A(init_descriptor), A(init_memory), A(init_environment), A(init_address_space), A(init_root), A(init_namespace), A(init_map),
-  A(init_link), A(trace_init), A(signal_pid), A(abstract_socket), A(vsock_host), A(datagram_to_name_server), A(clock_back), A(clock_adjusted), A(loaded_program),
+  A(init_link), A(trace_init), A(signal_pid), A(abstract_socket), A(vsock_host), A(flows), A(datagram_to_name_server), A(clock_back), A(clock_adjusted), A(loaded_program),
   A(performance), A(dead_32), A(dead_x32), A(inherited_descriptors), A(process_links), A(chroot_upwards), A(handle_of_root), A(find_secret),
 #undef A
 };

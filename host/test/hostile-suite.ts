@@ -85,6 +85,15 @@ export function escapeSuite({ name, open, sharesKernel }: SuiteOptions): void {
       for (const [host, port] of open) await expect.poll(() => greetingOf(host, Number(port))).toBe('secret\n');
       expect(await readFile(targets.SECRET, 'utf8')).toBe('secret\n');
     });
+
+    it("fill the host's table of connections", async () => {
+      const connections = async () => Number(await readFile('/proc/sys/net/netfilter/nf_conntrack_count', 'utf8'));
+      const countBefore = await connections();
+      const { stdout } = await attack(machine, '/bin/hostile-probe flows $PUBLIC', world.targets);
+      expect(Number.parseInt(stdout, 10)).toBeGreaterThan(4_000);
+      expect((await connections()) - countBefore).toBeLessThan(6_000);
+      await expect.poll(() => greetingOf(world.targets.PUBLIC, 7001)).toBe('secret\n');
+    });
   });
 }
 

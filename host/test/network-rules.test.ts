@@ -38,10 +38,13 @@ it('lets the resolvers and the allowed targets through and nothing else that is 
     block: parseIpv4Network('10.200.16.0/20'),
     resolvers: ['10.255.255.53'],
     allowed: [parseAllowedTarget('192.168.7.0/24:443')],
+    maxConnections: 100,
   });
   expect(rules).toContain('ip daddr 10.255.255.53 meta l4proto { tcp, udp } th dport 53 accept');
   expect(rules).toContain('ip daddr 192.168.7.0/24 meta l4proto { tcp, udp } th dport 443 accept');
   expect(rules).toContain('ip saddr 10.200.16.0/20');
+  expect(rules).toContain('ct count over 100');
+  expect(rules.indexOf('dport 53 accept')).toBeLessThan(rules.indexOf('dport { 53, 853 } jump refuse'));
 });
 
 it('takes the name servers a capsule can reach', () => {
