@@ -2,6 +2,9 @@ import type { OutputStream } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
 
+// PostgreSQL takes at most 65,535 parameters in one statement, five a row here.
+const rowsPerInsert = 5_000;
+
 const streamNumbers: Record<OutputStream, 0 | 1 | 2> = { stdout: 0, stderr: 1, meta: 2 };
 
 export interface OutputChunk {
@@ -20,18 +23,19 @@ export async function appendChunks(tx: Tx, jobId: string, chunks: readonly Outpu
       size_bytes = job_logs.size_bytes + excluded.size_bytes
     returning last_seq`.execute(tx);
   const firstSeq = (rows[0]?.last_seq ?? 0) - chunks.length + 1;
-  await tx
-    .insertInto('log_chunks')
-    .values(
-      chunks.map(({ stream, bytes, atMs }, index) => ({
-        job_id: jobId,
-        seq: firstSeq + index,
-        stream: streamNumbers[stream],
-        content: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-        at: new Date(atMs),
-      })),
-    )
-    .execute();
+  const values = chunks.map(({ stream, bytes, atMs }, index) => ({
+    job_id: jobId,
+    seq: firstSeq + index,
+    stream: streamNumbers[stream],
+    content: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    at: new Date(atMs),
+  }));
+  for (let start = 0; start < values.length; start += rowsPerInsert) {
+    await tx
+      .insertInto('log_chunks')
+      .values(values.slice(start, start + rowsPerInsert))
+      .execute();
+  }
 }
 
 /** Adds a line of Caisson's own to a job's log. */

@@ -159,6 +159,19 @@ test('output is stored once and in order, also when the host repeats it', async 
   );
 });
 
+test('a host that reports very many small things at once is heard', async () => {
+  const count = 15_000;
+  await start(({ print }) => {
+    for (let line = 1; line <= count; line += 1) print(`${line}\n`);
+    return exited(0);
+  });
+  const { build } = await rig.build(ir({ only: ['talk'] }));
+  expect((await rig.ended(build.id)).status).toBe('passed');
+  const chunks = await rig.db.selectFrom('log_chunks').selectAll().orderBy('seq').execute();
+  const lines = Buffer.concat(chunks.map(({ content }) => content)).toString();
+  expect(lines).toBe(Array.from({ length: count }, (_, index) => `${index + 1}\n`).join(''));
+});
+
 test('a run the host has forgotten is given out again', async () => {
   let attempts = 0;
   await start(async ({ canceled }) => {
