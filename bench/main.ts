@@ -14,6 +14,7 @@ const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--lis
   --json        prints the results as JSON instead of a table
   --list        names the rows
   --write-docs  measures nothing and writes docs/performance.md from bench/results/latest.json
+  --remark      with --write-docs: a sentence about the circumstances, put above the tables
 `;
 
 const { values: options } = parseArgs({
@@ -23,6 +24,7 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
+    remark: { type: 'string', default: '' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -32,8 +34,9 @@ const say = (line: string) => void process.stderr.write(`${line}\n`);
 
 if (options.help) process.stdout.write(usage);
 else if (options.list) for (const { id, title } of rows) process.stdout.write(`${id.padEnd(20)} ${title}\n`);
-else if (options['write-docs']) say(`wrote ${await writePerformancePage(await readLatest(), rows)}`);
-else await measureAll(chosenRows());
+else if (options['write-docs']) {
+  say(`wrote ${await writePerformancePage(await readLatest(), { rows, remark: options.remark })}`);
+} else await measureAll(chosenRows());
 
 function chosenRows(): readonly Row[] {
   const wanted = options.only.flatMap((text) => text.split(',')).filter(Boolean);
@@ -75,6 +78,7 @@ async function measureRow(row: Row, about: { machine: RowResult['machine']; comm
     measuredAt: new Date().toISOString(),
     isQuick: options.quick,
     busyBefore: await busyShare(),
+    busyAfter: 0,
     tookS: 0,
     series: [],
     notes: [],
@@ -86,7 +90,8 @@ async function measureRow(row: Row, about: { machine: RowResult['machine']; comm
   const tookS = () => Math.round((performance.now() - startedMs) / 100) / 10;
   try {
     const { series, notes } = await row.measure(makeBench());
-    return { ...result, tookS: tookS(), notes, series: series.map(seriesResult) };
+    const took = tookS();
+    return { ...result, tookS: took, busyAfter: await busyShare(), notes, series: series.map(seriesResult) };
   } catch (error) {
     return {
       ...result,

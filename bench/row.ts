@@ -50,6 +50,8 @@ export interface RowResult {
   readonly machine: Readonly<Record<string, string>>;
   /** Share of all processors that was busy with other work just before the row, 0 to 1. */
   readonly busyBefore: number;
+  /** The same just after it. */
+  readonly busyAfter: number;
   readonly tookS: number;
   readonly series: readonly SeriesResult[];
   readonly notes: readonly string[];

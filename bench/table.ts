@@ -2,6 +2,14 @@ import type { RowResult, SeriesResult } from './row.ts';
 
 const columns = ['', 'n', 'p50', 'p95', 'p99', 'min', 'ok'] as const;
 
+/** Share of other work on the machine from which a row is marked. */
+export const busyFrom = 0.1;
+
+/** The larger share of the processors that others had just before the row and just after it. */
+export function busyWith({ busyBefore, busyAfter }: RowResult): number {
+  return Math.max(busyBefore, busyAfter);
+}
+
 /** A row as lines for a terminal. */
 export function rowLines(row: RowResult): readonly string[] {
   const lines = [`${row.title}  [${row.id}]`];
@@ -17,7 +25,7 @@ export function rowLines(row: RowResult): readonly string[] {
   }
   for (const { name, reasons } of row.series) for (const reason of reasons) lines.push(`  failed: ${name}: ${reason}`);
   if (row.reach !== null) lines.push(`  goal: ${row.reach}`);
-  if (row.busyBefore > 0.1) lines.push(`  measured beside other work: ${percent(row.busyBefore)} of the processors`);
+  if (busyWith(row) > busyFrom) lines.push(`  measured beside other work: ${percent(busyWith(row))} of the processors`);
   return lines;
 }
 

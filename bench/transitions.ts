@@ -11,7 +11,7 @@ export const transitions: Row = {
   measure,
 };
 
-const builds = 20;
+const builds = 12;
 const ir = fanOutIr({ width: 10, length: 5, cmd: 'true' });
 
 async function measure(bench: Bench): Promise<Measured> {
@@ -22,7 +22,7 @@ async function measure(bench: Bench): Promise<Measured> {
       const samples = noSamples();
       await engines.engines(count);
       await measureRound(engines, bench, { samples: noSamples(), count, builds: 2 });
-      for (let round = 0; round < bench.count(5) && !bench.signal.aborted; round++) {
+      for (let round = 0; round < (bench.isQuick ? 1 : 5) && !bench.signal.aborted; round++) {
         await measureRound(engines, bench, { samples, count, builds });
       }
       series.push({

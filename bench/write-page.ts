@@ -3,13 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Row, RowResult } from './row.ts';
-import { percent, seriesCells } from './table.ts';
+import { busyFrom, busyWith, percent, seriesCells } from './table.ts';
 
 const page = new URL('../docs/performance.md', import.meta.url);
 const formatter = fileURLToPath(new URL('../node_modules/.bin/biome', import.meta.url));
-
-/** Share of other work on the machine from which a row is marked. */
-const busyFrom = 0.1;
 
 const opening = `# Performance
 
@@ -19,12 +16,22 @@ A time is kept only when the result of the call was checked and right: \`true\` 
 `;
 
 /** Writes `docs/performance.md` and returns its path. Throws when nothing was measured yet. */
-export async function writePerformancePage(results: readonly RowResult[], rows: readonly Row[]): Promise<string> {
+export async function writePerformancePage(
+  results: readonly RowResult[],
+  { rows, remark }: { rows: readonly Row[]; remark: string },
+): Promise<string> {
   const known = rows.flatMap(({ id }) => results.find((result) => result.id === id && result.skipped === null) ?? []);
   const missing = rows.filter(({ id }) => !known.some((result) => result.id === id));
   if (known.length === 0) throw new Error('nothing was measured yet: npm run bench');
   const absent = missing.map(({ id, title }) => `- ${title}: not measured yet (\`npm run bench -- --only ${id}\`)`);
-  const parts = [opening, machines(known), ...known.map(section), ...(absent.length > 0 ? [absent.join('\n')] : [])];
+  const remarks = remark === '' ? [] : [`**${remark}**\n`];
+  const parts = [
+    opening,
+    ...remarks,
+    machines(known),
+    ...known.map(section),
+    ...(absent.length > 0 ? [absent.join('\n')] : []),
+  ];
   const path = fileURLToPath(page);
   await writeFile(path, `${parts.join('\n')}`);
   // Tables look as the repository's formatter wants them, where it formats Markdown.
@@ -55,8 +62,8 @@ function section(row: RowResult): string {
     `\`${row.command}\``,
     `${row.measuredAt.slice(0, 16).replace('T', ' ')} UTC, commit ${row.commit}`,
     ...(row.isQuick ? ['**a quick run with few calls**'] : []),
-    ...(row.busyBefore > busyFrom
-      ? [`**on a busy machine**: other work had ${percent(row.busyBefore)} of the processors just before`]
+    ...(busyWith(row) > busyFrom
+      ? [`**on a busy machine**: other work had up to ${percent(busyWith(row))} of the processors just before or after`]
       : []),
   ];
   return [
