@@ -13,28 +13,42 @@ export interface RunDefaults {
   readonly maxOutputBytes: number;
 }
 
-/** The assignment a held lease stands for. The same lease always gives the same assignment. */
-export async function loadAssignment(db: Database, leaseId: string, defaults: RunDefaults): Promise<RunAssignment> {
-  const row = await loadRow(db, leaseId);
+/** The assignments that these leases stand for, those that are still held. The same lease always gives the same assignment. */
+export async function loadAssignments(
+  db: Database,
+  leaseIds: readonly string[],
+  defaults: RunDefaults,
+): Promise<readonly RunAssignment[]> {
+  const rows = await loadRows(db, leaseIds);
+  return rows.map((row) => assignmentOf(row, defaults));
+}
+
+function assignmentOf(row: AssignmentRow, defaults: RunDefaults): RunAssignment {
   const isRender = row.kind === 'render';
   return {
-    leaseId,
+    leaseId: row.lease_id,
     fence: row.fence,
     capsuleId: row.capsule_id,
     work: isRender ? renderOf(row) : { kind: 'shell', text: row.command },
-    base: row.parent_layer_id === null ? { image: row.image ?? defaults.image } : { layerId: row.parent_layer_id },
+    base: baseOf(row, defaults),
     shape: defaults.shape,
     sourceDigest: row.builds_in === null ? row.source_digest : null,
     env: isRender ? {} : { ...row.env, ...row.build_env, ...contextOf(row) },
     timeoutMs: isRender ? defaults.renderTimeoutMs : (row.timeout_ms ?? defaults.jobTimeoutMs),
     graceMs: defaults.graceMs,
     maxOutputBytes: defaults.maxOutputBytes,
-    sealAs: row.is_parent ? leaseId : null,
+    sealAs: row.is_parent ? row.lease_id : null,
     egress: isRender ? 'none' : 'internet',
   };
 }
 
-function loadRow(db: Database, leaseId: string) {
+function baseOf({ job_id, builds_in, parent_layer_id, image }: AssignmentRow, defaults: RunDefaults) {
+  if (builds_in === null) return { image: image ?? defaults.image };
+  if (parent_layer_id === null) throw new Error(`job ${job_id} builds in a job that left no disk`);
+  return { layerId: parent_layer_id };
+}
+
+function loadRows(db: Database, leaseIds: readonly string[]) {
   return db
     .selectFrom('leases')
     .innerJoin('jobs', 'jobs.id', 'leases.job_id')
@@ -42,7 +56,7 @@ function loadRow(db: Database, leaseId: string) {
     .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
     .innerJoin('organizations', 'organizations.id', 'builds.organization_id')
     .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
-    .select(['leases.fence', 'leases.capsule_id', 'parents.layer_id as parent_layer_id'])
+    .select(['leases.id as lease_id', 'leases.fence', 'leases.capsule_id', 'parents.layer_id as parent_layer_id'])
     .select([
       'jobs.kind',
       'jobs.command',
@@ -69,8 +83,9 @@ function loadRow(db: Database, leaseId: string) {
     ])
     .select('organizations.slug as organization_slug')
     .select(sql<number>`extract(epoch from builds.created_at)::float8`.as('created_s'))
-    .where('leases.id', '=', leaseId)
-    .executeTakeFirstOrThrow();
+    .where(({ eb, val }) => eb('leases.id', '=', eb.fn.any(val(leaseIds))))
+    .where('leases.status', '=', 'held')
+    .execute();
 }
 
 function renderOf(row: AssignmentRow): RunAssignment['work'] {
@@ -83,7 +98,7 @@ function renderOf(row: AssignmentRow): RunAssignment['work'] {
   };
 }
 
-type AssignmentRow = Awaited<ReturnType<typeof loadRow>>;
+type AssignmentRow = Awaited<ReturnType<typeof loadRows>>[number];
 
 /** Where a command is; documented in `docs/pipelines.md`. */
 function contextOf(row: AssignmentRow): Record<string, string> {

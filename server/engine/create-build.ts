@@ -2,11 +2,12 @@ import { AppError } from '@caisson/contracts/app-error';
 import { planPipeline } from '@caisson/core/plan-pipeline';
 import { v7 as newId } from 'uuid';
 import type { BuildRow } from '../store/build-row.ts';
-import type { Tx } from '../store/database.ts';
+import type { Database, Tx } from '../store/database.ts';
+import { crashPoint } from './crash-point.ts';
 import type { CreatedBuild, NewBuild } from './engine.ts';
 import { materialize, renderJob } from './materialize.ts';
 import type { Notifications } from './notifications.ts';
-import { type BuildChange, changeBuildIn, type TransitionDeps } from './transition.ts';
+import { type BuildChange, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
 const longestWaitMs = 180_000;
 const lookAgainMs = 1_000;
@@ -20,11 +21,17 @@ export interface CreateBuildDeps extends TransitionDeps {
 /** See `Engine.createBuild`. */
 export async function createBuild(deps: CreateBuildDeps, input: NewBuild): Promise<CreatedBuild> {
   const buildId = newId();
-  await deps.db.transaction().execute(async (tx) => {
+  // Before the transaction, which keeps the next build of this pipeline waiting.
+  const plan = input.pipelineIr === null ? null : planPipeline(input.pipelineIr);
+  const { notices } = await deps.db.transaction().execute(async (tx) => {
     const number = await nextNumber(tx, input.pipelineId);
     await insertBuild(tx, input, { id: buildId, number });
-    await changeBuildIn(deps, { tx, buildId }, (change) => begin(change, input.pipelineIr));
+    return changeBuildsIn(deps, { tx, buildIds: [buildId] }, async ({ builds }) => {
+      for (const change of builds.values()) await begin(change, plan);
+    });
   });
+  crashPoint('build.recorded');
+  deps.notifications.wake(notices);
   const build = await waitForPlan(deps, buildId);
   const isRejected = build.planned_at === null && build.status === 'failed' && build.error_code !== null;
   return {
@@ -33,27 +40,26 @@ export async function createBuild(deps: CreateBuildDeps, input: NewBuild): Promi
   };
 }
 
-async function begin(change: BuildChange, pipelineIr: string | null): Promise<void> {
-  if (pipelineIr !== null) return planBuild(change, pipelineIr);
+type PlanResult = ReturnType<typeof planPipeline>;
+
+async function begin(change: BuildChange, plan: PlanResult | null): Promise<void> {
+  if (plan !== null) return planBuild(change, plan);
   const job = renderJob(change.build);
-  await change.tx.insertInto('jobs').values(job).execute();
+  await change.set.tx.insertInto('jobs').values(job).execute();
   await change.job(job.id, { kind: 'ready' });
 }
 
-/** Turns IR text into the build's jobs, or refuses the build with the reason. */
-export async function planBuild(change: BuildChange, pipelineIr: string): Promise<void> {
-  const result = planPipeline(pipelineIr);
+/** Makes the jobs of a plan, or refuses the build with the reason why there is none. */
+export async function planBuild(change: BuildChange, result: PlanResult): Promise<void> {
   if (!result.ok) {
     await change.apply({ kind: 'rejected', error: { code: result.code, message: result.message } });
     return;
   }
-  await materialize(change.tx, change.build, result.plan);
-  await change.tx
-    .updateTable('builds')
-    .set({ timeout_ms: result.plan.timeoutMs })
-    .where('id', '=', change.build.id)
-    .execute();
-  await change.apply({ kind: 'planned', timeoutMs: result.plan.timeoutMs });
+  const { tx } = change.set;
+  await materialize(tx, change.build, result.plan);
+  const { timeoutMs } = result.plan;
+  await tx.updateTable('builds').set({ timeout_ms: timeoutMs }).where('id', '=', change.build.id).execute();
+  await change.apply({ kind: 'planned', timeoutMs });
 }
 
 async function nextNumber(tx: Tx, pipelineId: string): Promise<number> {
@@ -100,20 +106,32 @@ async function waitForPlan({ db, notifications, stopping }: CreateBuildDeps, bui
   const unsubscribe = notifications.on('build', buildId, () => wake());
   const stop = () => wake();
   stopping.addEventListener('abort', stop);
+  let timer: NodeJS.Timeout | undefined;
   try {
     for (;;) {
       if (stopping.aborted)
         throw new AppError('service_unavailable', 'the server stops; the build goes on when it is back');
       const woken = new Promise<void>((resolve) => {
         wake = resolve;
-        setTimeout(resolve, lookAgainMs).unref();
+        timer = setTimeout(resolve, lookAgainMs);
       });
-      const build = await db.selectFrom('builds').selectAll().where('id', '=', buildId).executeTakeFirstOrThrow();
-      if (build.planned_at !== null || build.finished_at !== null || Date.now() > endsAtMs) return build;
+      const isLate = Date.now() > endsAtMs;
+      const build = await readBuild(db, buildId).catch((error) => {
+        // The build exists; a database that is away for a moment is waited for.
+        if (isLate) throw error;
+        return null;
+      });
+      if (build !== null && (build.planned_at !== null || build.finished_at !== null || isLate)) return build;
       await woken;
+      clearTimeout(timer);
     }
   } finally {
+    clearTimeout(timer);
     unsubscribe();
     stopping.removeEventListener('abort', stop);
   }
+}
+
+function readBuild(db: Database, buildId: string): Promise<BuildRow> {
+  return db.selectFrom('builds').selectAll().where('id', '=', buildId).executeTakeFirstOrThrow();
 }

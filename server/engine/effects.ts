@@ -1,6 +1,7 @@
 import { fromKysely, type JobResult, PgBoss } from 'pg-boss';
 import type { Logger } from 'pino';
 import type { Tx } from '../store/database.ts';
+import { crashPoint } from './crash-point.ts';
 
 /**
  * What a committed change owes the outside. Enqueued in the transaction of the change, performed at least once by any control
@@ -8,17 +9,11 @@ import type { Tx } from '../store/database.ts';
  */
 export type Effect =
   /** The rendering of this build is over: make its jobs, or refuse it. */
-  | { readonly kind: 'plan_rendered_build'; readonly buildId: string }
-  /** Sealed disks of this build are not needed any more. */
-  | { readonly kind: 'release_layers'; readonly buildId: string }
-  /** The build's time is over; delayed until then. */
-  | { readonly kind: 'build_deadline'; readonly buildId: string }
-  /** The host had its time to confirm the end of a run; delayed until then. */
-  | { readonly kind: 'stop_deadline'; readonly buildId: string; readonly jobId: string; readonly leaseId: string };
+  { readonly kind: 'plan_rendered_build'; readonly buildId: string };
 
 export interface Effects {
-  /** Records an effect in the caller's transaction; with `afterMs` it is performed no earlier than that. */
-  enqueue(tx: Tx, effect: Effect, afterMs?: number): Promise<void>;
+  /** Records an effect in the caller's transaction. */
+  enqueue(tx: Tx, effect: Effect): Promise<void>;
   /** Starts performing; failures are retried with back-off and end in the dead-letter queue. */
   perform(performer: (effect: Effect) => Promise<void>): Promise<void>;
   stop(): Promise<void>;
@@ -31,7 +26,7 @@ const deadLetterQueue = 'effects_dead';
 /** Opens the queue in the database's `pgboss` schema, making it at first use. */
 export async function openEffects(connectionString: string, logger: Logger): Promise<Effects> {
   const boss = new PgBoss({ connectionString, max: 3, useListenNotify: true, application_name: 'caisson-effects' });
-  boss.on('error', (error) => logger.error({ error }, 'the effect queue has a problem'));
+  boss.on('error', (error) => logger.error({ err: error }, 'the effect queue has a problem'));
   await boss.start();
   await boss.createQueue(deadLetterQueue, { notify: false });
   await boss.createQueue(queue, {
@@ -44,16 +39,14 @@ export async function openEffects(connectionString: string, logger: Logger): Pro
     expireInSeconds: 120,
   });
   return {
-    async enqueue(tx, effect, afterMs = 0) {
-      const startAfter = afterMs > 0 ? { startAfter: Math.ceil(afterMs / 1000) } : {};
-      await boss.send(queue, effect, { ...startAfter, db: fromKysely(tx) });
+    async enqueue(tx, effect) {
+      await boss.send(queue, effect, { db: fromKysely(tx) });
     },
     async perform(performer) {
       const polling = {
         batchSize: 10,
         burstWhenBatchFull: true,
         pollingIntervalSeconds: 1,
-        // Delayed effects are found by looking, not by a notification.
         notifyPollingIntervalSeconds: 1,
         perJobResults: true,
       } as const;
@@ -72,9 +65,10 @@ async function settle(
 ): Promise<JobResult> {
   try {
     await performer(job.data);
+    crashPoint('effect.performed');
     return { id: job.id, status: 'completed' };
   } catch (error) {
-    logger.error({ error, effect: job.data }, 'an effect failed and will be tried again');
+    logger.error({ err: error, effect: job.data }, 'an effect failed and will be tried again');
     return { id: job.id, status: 'failed', output: { message: String(error) } };
   }
 }

@@ -1,22 +1,30 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { HostApi, HostDescription, LeaseRef, RunMessage } from '@caisson/contracts/host-api';
+import type { HostApi, HostDescription, RunAck, RunMessage } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { withAdvisoryLock } from '../store/advisory-lock.ts';
 import type { Blobs } from '../store/blobs.ts';
-import { loadAssignment, type RunDefaults } from './assignment.ts';
-import { leaseMs } from './lease.ts';
-import { type LoopSpec, startLoop } from './loop.ts';
-import { makeMessageQueue } from './message-queue.ts';
+import type { RunDefaults } from './assignment.ts';
+import { makeBatcher } from './batcher.ts';
+import { crashPoint } from './crash-point.ts';
+import type { Effects } from './effects.ts';
+import { type Dispatcher, makeDispatcher } from './host-dispatch.ts';
+import { heartbeatLoop } from './host-heartbeat.ts';
+import { releaseLoop } from './host-release.ts';
+import { startLoop } from './loop.ts';
+import { type MessageBatch, makeMessageQueue } from './message-queue.ts';
 import type { Notifications } from './notifications.ts';
-import { applyMessages, findLease, type LeaseOwner } from './run-messages.ts';
-import { changeBuild, type TransitionDeps } from './transition.ts';
+import { applyMessages, findLeases, type LeaseOwner } from './run-messages.ts';
+import type { TransitionDeps } from './transition.ts';
 
-const heartbeatEveryMs = 5_000;
-const lookAgainMs = 1_000;
+const protocol = 1;
 const retryMs = 500;
+/** After so many failures in a row, one build that cannot be changed is suspected and every build is tried alone. */
+const failuresTillAlone = 3;
+const asideMs = 30_000;
 
 export interface HostLinkDeps extends TransitionDeps {
+  readonly effects: Effects;
   readonly connectionString: string;
   readonly notifications: Notifications;
   readonly blobs: Blobs;
@@ -24,49 +32,51 @@ export interface HostLinkDeps extends TransitionDeps {
   readonly logger: Logger;
 }
 
-/**
- * Connects one host with the database until `signal` aborts: registers it, hands it its leases, renews them, stores what it reports.
- * Of several control planes that can reach the host one does this at a time.
- */
-export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortSignal): Promise<void> {
-  const description = await describe(deps, host, signal);
-  if (description === null) return;
-  const { connectionString } = deps;
-  await withAdvisoryLock({ connectionString, name: `host:${description.hostId}`, signal }, async (held) => {
-    await register(deps, description);
-    const link: Link = { deps, host, hostId: description.hostId };
-    const loops = [dispatchLoop(link), heartbeatLoop(link), releaseLoop(link)].map((spec) =>
-      startLoop(spec, deps.logger),
-    );
-    const unsubscribe = deps.notifications.on('host', description.hostId, () => loops[0]?.wake());
-    try {
-      await receive(link, held);
-    } finally {
-      unsubscribe();
-      await Promise.all(loops.map((loop) => loop.stop()));
-    }
-  });
-}
-
-interface Link {
+/** One host that this control plane serves. */
+export interface Link {
   readonly deps: HostLinkDeps;
   readonly host: HostApi;
   readonly hostId: string;
 }
 
+/**
+ * Connects one host with the database until `signal` aborts: registers it, hands it its leases, renews them, stores what it reports.
+ * Of several control planes that can reach the host one does this at a time.
+ */
+export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const description = await describe(deps, host, signal);
+    if (description === null) return;
+    const { connectionString, logger } = deps;
+    const { hostId } = description;
+    const ownSignal = new AbortController();
+    const lock = { connectionString, name: `host:${hostId}`, signal: AbortSignal.any([signal, ownSignal.signal]) };
+    const onError = (error: unknown) => logger.warn({ err: error, hostId }, 'a host link failed; trying again');
+    await withAdvisoryLock({ ...lock, onError }, async (held) => {
+      const link: Link = { deps, host, hostId };
+      await register(link, description);
+      // Another host answers where this one did: start over.
+      if (!(await serve(link, held))) ownSignal.abort();
+    });
+  }
+}
+
 async function describe({ logger }: HostLinkDeps, host: HostApi, signal: AbortSignal): Promise<HostDescription | null> {
   while (!signal.aborted) {
     try {
-      return await host.describe();
+      const description = await host.describe();
+      if (description.protocol === protocol) return description;
+      logger.error({ hostId: description.hostId, protocol: description.protocol }, 'a host speaks another protocol');
+      await delay(10 * retryMs, undefined, { signal }).catch(() => {});
     } catch (error) {
-      logger.warn({ error }, 'a host does not answer yet');
+      logger.warn({ err: error }, 'a host does not answer yet');
       await delay(retryMs, undefined, { signal }).catch(() => {});
     }
   }
   return null;
 }
 
-async function register({ db }: HostLinkDeps, { hostId, driver, capacity }: HostDescription): Promise<void> {
+async function register({ deps }: Link, { hostId, driver, capacity }: HostDescription): Promise<void> {
   const columns = {
     driver: driver.driver,
     runtime: driver.runtime,
@@ -76,169 +86,140 @@ async function register({ db }: HostLinkDeps, { hostId, driver, capacity }: Host
     disk_bytes: capacity.diskBytes,
     last_seen_at: sql<Date>`clock_timestamp()`,
   };
-  await db
+  await deps.db
     .insertInto('hosts')
     .values({ id: hostId, name: hostId, ...columns })
     .onConflict((conflict) => conflict.column('id').doUpdateSet(columns))
     .execute();
+  crashPoint('host.registered');
+  deps.notifications.wake(['placement:all']);
+}
+
+/** False when another host answers. */
+async function serve(link: Link, held: AbortSignal): Promise<boolean> {
+  const { deps, hostId } = link;
+  const dispatcher = makeDispatcher(link);
+  const dispatching = startLoop(dispatcher.loop, deps.logger);
+  const releasing = startLoop(releaseLoop(link), deps.logger);
+  const beating = startLoop(heartbeatLoop(link), deps.logger);
+  const unsubscribe = deps.notifications.on('host', hostId, () => {
+    dispatching.wake();
+    releasing.wake();
+  });
+  try {
+    return await receive(link, dispatcher, held);
+  } finally {
+    unsubscribe();
+    await Promise.all([dispatching, releasing, beating].map((loop) => loop.stop()));
+    await dispatcher.idle();
+  }
 }
 
 /** Follows the host's messages and takes them up again after any failure; the host re-sends what was not acknowledged. */
-async function receive(link: Link, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    const owners = new Map<string, LeaseOwner | null>();
-    const attempt = new AbortController();
-    const queue = makeMessageQueue(
-      (messages) => store(link, owners, messages),
-      () => attempt.abort(),
-    );
+async function receive(link: Link, dispatcher: Dispatcher, signal: AbortSignal): Promise<boolean> {
+  const failures = { inRow: 0 };
+  for (let isFirst = true; !signal.aborted; isFirst = false) {
     try {
-      for await (const message of link.host.watch(AbortSignal.any([signal, attempt.signal]))) await queue.push(message);
-      await queue.drain();
+      if (!isFirst) {
+        // It may have been started anew meanwhile, with more room or less.
+        const description = await link.host.describe();
+        if (description.hostId !== link.hostId) return false;
+        await register(link, description);
+      }
+      await follow(link, dispatcher, { signal, failures });
     } catch (error) {
       if (!signal.aborted)
-        link.deps.logger.warn({ error, hostId: link.hostId }, 'the messages of a host stopped; trying again');
-    } finally {
-      attempt.abort();
+        link.deps.logger.warn({ err: error, hostId: link.hostId }, 'the messages of a host stopped; trying again');
     }
     await delay(retryMs, undefined, { signal }).catch(() => {});
   }
+  return true;
 }
 
-async function store(
-  { deps, host }: Link,
-  owners: Map<string, LeaseOwner | null>,
-  messages: readonly RunMessage[],
-): Promise<void> {
-  const last = messages.at(-1);
-  if (last === undefined) return;
-  const { leaseId, fence, seq } = last;
-  const owner = owners.get(leaseId) ?? (await findLease(deps.db, leaseId, fence));
-  owners.set(leaseId, owner);
-  if (owner !== null) await applyMessages(deps, owner, messages);
-  await host.acknowledge([{ leaseId, fence, seq }]);
-  if (last.kind === 'finished') owners.delete(leaseId);
+interface Following {
+  readonly signal: AbortSignal;
+  readonly failures: { inRow: number };
 }
 
-/** Level-triggered: whatever the tables say this host shall start or end, and has not confirmed. */
-function dispatchLoop({ deps, host, hostId }: Link): LoopSpec {
-  return {
-    name: 'dispatch',
-    everyMs: lookAgainMs,
-    async run() {
-      const leases = await deps.db
-        .selectFrom('leases')
-        .select(['id', 'fence', 'dispatched_at', 'cancel_reason'])
-        .where('host_id', '=', hostId)
-        .where('status', '=', 'held')
-        .where(({ or, eb }) => or([eb('dispatched_at', 'is', null), eb('cancel_reason', 'is not', null)]))
-        .execute();
-      await Promise.all(
-        leases.map(async ({ id, fence, dispatched_at, cancel_reason }) => {
-          if (dispatched_at === null) await dispatch({ deps, host, hostId }, id);
-          if (cancel_reason !== null) await host.cancelRun({ leaseId: id, fence }, cancel_reason);
-        }),
-      );
-    },
+async function follow(link: Link, dispatcher: Dispatcher, { signal, failures }: Following): Promise<void> {
+  const attempt = new AbortController();
+  const stop = () => attempt.abort();
+  signal.addEventListener('abort', stop, { once: true });
+  const acks = makeBatcher<RunAck>(async (batch) => {
+    await link.host.acknowledge(batch);
+    crashPoint('messages.acknowledged');
+  });
+  const acknowledge = (ack: RunAck, isLast: boolean): void => {
+    // A host forgets a run with the last acknowledgement, and would begin it anew if it was handed over once more after that.
+    const ready = isLast ? dispatcher.settled(ack.leaseId) : Promise.resolve();
+    ready.then(() => acks.add(ack)).catch(stop);
   };
-}
-
-async function dispatch({ deps, host }: Link, leaseId: string): Promise<void> {
-  const assignment = await loadAssignment(deps.db, leaseId, deps.defaults);
-  const { sourceDigest } = assignment;
-  if (sourceDigest !== null && !(await host.hasBlob(sourceDigest))) {
-    await host.putBlob(sourceDigest, deps.blobs.read(sourceDigest));
+  const store = makeStore(link, { acknowledge, failures, stop });
+  const queue = makeMessageQueue(store, stop);
+  try {
+    for await (const message of link.host.watch(attempt.signal)) await queue.push(message);
+    await queue.drain();
+  } finally {
+    signal.removeEventListener('abort', stop);
+    attempt.abort();
+    await queue.drain().catch(() => {});
   }
-  await host.startRun(assignment);
-  await deps.db
-    .updateTable('leases')
-    .set({ dispatched_at: sql<Date>`clock_timestamp()` })
-    .where('id', '=', leaseId)
-    .execute();
 }
 
-/** Beside the dispatch, because a host that deletes disks takes its time, and the next job must not wait for it. */
-function releaseLoop({ deps, host, hostId }: Link): LoopSpec {
-  return {
-    name: 'release',
-    everyMs: lookAgainMs,
-    async run() {
-      const layers = await deps.db
-        .selectFrom('layers')
-        .select('id')
-        .where('host_id', '=', hostId)
-        .where('released_at', 'is not', null)
-        .execute();
-      for (const { id } of layers) {
-        await host.releaseLayer(id);
-        await deps.db.deleteFrom('layers').where('id', '=', id).execute();
+interface StoreOptions {
+  readonly failures: { inRow: number };
+  acknowledge(ack: RunAck, isLast: boolean): void;
+  /** Has the host followed anew. */
+  stop(): void;
+}
+
+/** Stores batches of messages and acknowledges them. */
+function makeStore({ deps, hostId }: Link, { acknowledge, failures, stop }: StoreOptions) {
+  const owners = new Map<string, LeaseOwner>();
+  const aside = new Set<string>();
+
+  async function ownersOf(batch: MessageBatch): Promise<readonly LeaseOwner[]> {
+    const unknown = [...batch.values()].flatMap(([first]) => (first && !owners.has(first.leaseId) ? [first] : []));
+    const asked = unknown.map(({ leaseId, fence }) => ({ leaseId, fence }));
+    if (asked.length > 0) for (const owner of await findLeases(deps.db, asked)) owners.set(owner.leaseId, owner);
+    return [...batch.keys()].flatMap((leaseId) => (aside.has(leaseId) ? [] : (owners.get(leaseId) ?? [])));
+  }
+
+  /** A build that cannot be changed is put aside until the host is followed anew; its messages stay on the host. */
+  async function storeAlone(all: readonly LeaseOwner[], batch: MessageBatch): Promise<void> {
+    let isAnyStored = false;
+    let last: unknown;
+    for (const ofBuild of Map.groupBy(all, ({ buildId }) => buildId).values()) {
+      try {
+        await applyMessages(deps, ofBuild, batch);
+        isAnyStored = true;
+      } catch (error) {
+        last = error;
+        const buildId = ofBuild[0]?.buildId;
+        deps.logger.error({ err: error, hostId, buildId }, 'messages of a build cannot be stored');
+        if (aside.size === 0) setTimeout(stop, asideMs).unref();
+        for (const { leaseId } of ofBuild) aside.add(leaseId);
       }
-    },
-  };
-}
-
-/** Renews what the host holds, ends what it holds without a lease, and notices what it should hold and does not. */
-function heartbeatLoop(link: Link): LoopSpec {
-  return {
-    name: 'heartbeat',
-    everyMs: heartbeatEveryMs,
-    async run() {
-      const { db } = link.deps;
-      const { rows } = await sql<{ asked_at: Date }>`select clock_timestamp() as asked_at`.execute(db);
-      const { leases: held } = await link.host.heartbeat();
-      await renew(link, held);
-      await endStrangers(link, held);
-      if (rows[0] !== undefined) await loseMissing(link, held, rows[0].asked_at);
-    },
-  };
-}
-
-async function renew({ deps: { db }, hostId }: Link, held: readonly LeaseRef[]): Promise<void> {
-  const now = sql<Date>`clock_timestamp()`;
-  await db.updateTable('hosts').set({ last_seen_at: now }).where('id', '=', hostId).execute();
-  if (held.length === 0) return;
-  await db
-    .updateTable('leases')
-    .set({ expires_at: sql<Date>`clock_timestamp() + ${leaseMs} * interval '1 millisecond'` })
-    .where('host_id', '=', hostId)
-    .where('status', '=', 'held')
-    .where(
-      'fence',
-      'in',
-      held.map(({ fence }) => fence),
-    )
-    .execute();
-}
-
-async function endStrangers({ deps: { db }, host }: Link, held: readonly LeaseRef[]): Promise<void> {
-  if (held.length === 0) return;
-  const known = await db
-    .selectFrom('leases')
-    .select('fence')
-    .where('status', '=', 'held')
-    .where(
-      'fence',
-      'in',
-      held.map(({ fence }) => fence),
-    )
-    .execute();
-  const fences = new Set(known.map(({ fence }) => fence));
-  for (const lease of held) if (!fences.has(lease.fence)) await host.cancelRun(lease, 'lost');
-}
-
-/** A dispatched lease the host does not know (its disk was wiped, say) is lost at once. */
-async function loseMissing({ deps, hostId }: Link, held: readonly LeaseRef[], askedAt: Date): Promise<void> {
-  const fences = new Set(held.map(({ fence }) => fence));
-  const rows = await deps.db
-    .selectFrom('leases')
-    .innerJoin('jobs', 'jobs.id', 'leases.job_id')
-    .select(['leases.id', 'leases.fence', 'leases.job_id', 'jobs.build_id'])
-    .where('leases.host_id', '=', hostId)
-    .where('leases.status', '=', 'held')
-    .where('leases.dispatched_at', '<', askedAt)
-    .execute();
-  for (const { id: leaseId, fence, job_id, build_id } of rows) {
-    if (!fences.has(fence))
-      await changeBuild(deps, build_id, (change) => change.job(job_id, { kind: 'lost', leaseId }));
+    }
+    if (!isAnyStored && last !== undefined) throw last;
   }
+
+  return async (batch: MessageBatch): Promise<void> => {
+    try {
+      const known = await ownersOf(batch);
+      if (failures.inRow >= failuresTillAlone) await storeAlone(known, batch);
+      else if (known.length > 0) await applyMessages(deps, known, batch);
+    } catch (error) {
+      failures.inRow += 1;
+      throw error;
+    }
+    if (aside.size === 0) failures.inRow = 0;
+    for (const [leaseId, messages] of batch) {
+      const last: RunMessage | undefined = messages.at(-1);
+      if (last === undefined || aside.has(leaseId)) continue;
+      const isLast = last.kind === 'finished';
+      if (isLast) owners.delete(leaseId);
+      acknowledge({ leaseId, fence: last.fence, seq: last.seq }, isLast);
+    }
+  };
 }

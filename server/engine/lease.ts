@@ -3,88 +3,114 @@ import { type Capsule, type CapsuleEvent, stepCapsule } from '@caisson/core/caps
 import { sql } from 'kysely';
 import { v7 as newId } from 'uuid';
 import type { Tx } from '../store/database.ts';
-import type { JobRow } from '../store/job-row.ts';
+import type { JobStateRow } from '../store/job-row.ts';
+import type { CapsulesTable, LeasesTable } from '../store/schema.ts';
 
 /** A host that was silent for this long, while somebody listened, has lost its leases. */
 export const leaseMs = 15_000;
 
-/** Gives a job to a host: a capsule and a lease with a fence above all earlier ones. Returns the lease's id. */
-export async function takeLease(
-  tx: Tx,
-  job: JobRow,
-  { hostId, shape }: { hostId: string; shape: CapsuleShape },
-): Promise<string> {
-  const capsule = { id: newId(), organization_id: job.organization_id, host_id: hostId };
-  await tx
-    .insertInto('capsules')
-    .values({
-      ...capsule,
-      owner_kind: 'job',
-      owner_id: job.id,
+/** A capsule that is not up after this long will not come up. */
+const startTimeoutMs = 1_200_000;
+
+/** A lease and its capsule, as they will be once the change commits. */
+export interface HeldLease {
+  readonly id: string;
+  readonly host_id: string;
+  readonly job_id: string;
+  readonly capsule_id: string;
+  readonly status: 'held' | 'done' | 'lost';
+  readonly acknowledged_seq: number;
+  readonly cancel_reason: LeasesTable['cancel_reason'];
+  readonly due_at: Date | null;
+  readonly released_at: Date | null;
+  readonly capsule: CapsuleState;
+}
+
+interface CapsuleState {
+  readonly organization_id: string;
+  readonly status: CapsulesTable['status'];
+  readonly started_at: Date | null;
+  readonly ended_at: Date | null;
+  readonly cpus: number;
+  readonly memory_bytes: number;
+  readonly disk_bytes: number;
+}
+
+/** A new lease that gives a job to a host, with a capsule of its own. */
+export function newLease(
+  job: JobStateRow,
+  { hostId, shape, nowMs }: { hostId: string; shape: CapsuleShape; nowMs: number },
+): HeldLease {
+  return {
+    id: newId(),
+    host_id: hostId,
+    job_id: job.id,
+    capsule_id: newId(),
+    status: 'held',
+    acknowledged_seq: 0,
+    cancel_reason: null,
+    due_at: new Date(nowMs + startTimeoutMs),
+    released_at: null,
+    capsule: {
+      organization_id: job.organization_id,
       status: 'creating',
+      started_at: null,
+      ended_at: null,
       cpus: shape.cpus,
       memory_bytes: shape.memoryBytes,
       disk_bytes: shape.diskBytes,
-    })
-    .execute();
-  const leaseId = newId();
-  await tx
-    .insertInto('leases')
-    .values({
-      id: leaseId,
-      host_id: hostId,
-      job_id: job.id,
-      capsule_id: capsule.id,
-      expires_at: sql<Date>`clock_timestamp() + ${leaseMs} * interval '1 millisecond'`,
-    })
-    .execute();
-  return leaseId;
+    },
+  };
 }
 
-/** Ends a lease and its capsule; what the host still says under it is refused from here on. */
-export async function endLease(
-  tx: Tx,
-  { leaseId, isLost }: { leaseId: string; isLost: boolean },
-  nowMs: number,
-): Promise<void> {
-  const lease = await tx
-    .updateTable('leases')
-    .set({ status: isLost ? 'lost' : 'done', released_at: new Date(nowMs) })
-    .where('id', '=', leaseId)
-    .where('status', '=', 'held')
-    .returning('capsule_id')
-    .executeTakeFirst();
-  if (lease !== undefined)
-    await changeCapsule(tx, lease.capsule_id, { event: { kind: isLost ? 'lost' : 'stopped' }, nowMs });
+/** Locks leases, in the order of their ids as everybody does, and reads them with their capsules. */
+export async function lockLeases(tx: Tx, ids: readonly string[]): Promise<readonly HeldLease[]> {
+  const { rows } = await sql<
+    Omit<HeldLease, 'capsule'> & Omit<CapsuleState, 'status'> & { capsule_status: CapsuleState['status'] }
+  >`
+    select l.id, l.host_id, l.job_id, l.capsule_id, l.status, l.acknowledged_seq, l.cancel_reason, l.due_at, l.released_at,
+      c.organization_id, c.status as capsule_status, c.started_at, c.ended_at, c.cpus, c.memory_bytes, c.disk_bytes
+    from leases l join capsules c on c.id = l.capsule_id
+    where l.id = any(${ids}::uuid[])
+    order by l.id for no key update of l`.execute(tx);
+  return rows.map(
+    ({ organization_id, capsule_status: status, started_at, ended_at, cpus, memory_bytes, disk_bytes, ...lease }) => ({
+      ...lease,
+      capsule: { organization_id, status, started_at, ended_at, cpus, memory_bytes, disk_bytes },
+    }),
+  );
 }
 
-/** Sends an event to a capsule; a refusal changes nothing. */
-export async function changeCapsule(
-  tx: Tx,
-  capsuleId: string,
-  { event, nowMs }: { event: CapsuleEvent; nowMs: number },
-): Promise<void> {
-  const row = await tx
-    .selectFrom('capsules')
-    .selectAll()
-    .where('id', '=', capsuleId)
-    .forUpdate()
-    .executeTakeFirstOrThrow();
-  const startedAtMs = row.started_at?.getTime() ?? null;
+/** The lease and its capsule after their end; what the host still says under it is refused from here on. */
+export function endedLease(lease: HeldLease, isLost: boolean, nowMs: number): HeldLease {
+  if (lease.status !== 'held') return lease;
+  const ended: HeldLease = {
+    ...lease,
+    status: isLost ? 'lost' : 'done',
+    due_at: null,
+    released_at: new Date(nowMs),
+  };
+  return withCapsule(ended, { kind: isLost ? 'lost' : 'stopped' }, nowMs);
+}
+
+/** The lease with its capsule after an event; a refusal changes nothing. */
+export function withCapsule(lease: HeldLease, event: CapsuleEvent, nowMs: number): HeldLease {
+  const { status, started_at, ended_at } = lease.capsule;
   const step = stepCapsule(
-    { status: row.status, startedAtMs, endedAtMs: row.ended_at?.getTime() } as Capsule,
+    { status, startedAtMs: started_at?.getTime() ?? null, endedAtMs: ended_at?.getTime() } as Capsule,
     event,
     nowMs,
   );
-  if (!step.ok) return;
-  await tx
-    .updateTable('capsules')
-    .set({
-      status: step.state.status,
-      started_at:
-        'startedAtMs' in step.state && step.state.startedAtMs !== null ? new Date(step.state.startedAtMs) : null,
-      ended_at: 'endedAtMs' in step.state ? new Date(step.state.endedAtMs) : null,
-    })
-    .where('id', '=', capsuleId)
-    .execute();
+  if (!step.ok) return lease;
+  const { state } = step;
+  const dateOf = (ms: number | null): Date | null => (ms === null ? null : new Date(ms));
+  return {
+    ...lease,
+    capsule: {
+      ...lease.capsule,
+      status: state.status,
+      started_at: 'startedAtMs' in state ? dateOf(state.startedAtMs) : null,
+      ended_at: 'endedAtMs' in state ? new Date(state.endedAtMs) : null,
+    },
+  };
 }

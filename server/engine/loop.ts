@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 
 /** Work done again and again: at once when woken, else every `everyMs`. */
@@ -20,22 +19,32 @@ export interface Loop {
 export function startLoop(spec: LoopSpec, logger: Logger): Loop {
   const stopping = new AbortController();
   let isWoken = false;
-  let interrupt = new AbortController();
+  let endPause = () => {};
+
+  function pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, spec.everyMs);
+      endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
 
   async function keepRunning(): Promise<void> {
     while (!stopping.signal.aborted) {
       isWoken = false;
+      let hasFailed = false;
       try {
         await spec.run(stopping.signal);
       } catch (error) {
-        if (!stopping.signal.aborted) logger.error({ error, loop: spec.name }, 'a loop failed');
-        isWoken = false;
+        hasFailed = true;
+        if (!stopping.signal.aborted) logger.error({ err: error, loop: spec.name }, 'a loop failed');
       }
-      if (isWoken) continue;
-      interrupt = new AbortController();
-      await delay(spec.everyMs, undefined, { signal: AbortSignal.any([stopping.signal, interrupt.signal]) }).catch(
-        () => {},
-      );
+      // A failing round is not repeated at once, however often it is woken meanwhile.
+      if (stopping.signal.aborted || (isWoken && !hasFailed)) continue;
+      await pause();
+      endPause = () => {};
     }
   }
   const running = keepRunning();
@@ -43,10 +52,11 @@ export function startLoop(spec: LoopSpec, logger: Logger): Loop {
   return {
     wake() {
       isWoken = true;
-      interrupt.abort();
+      endPause();
     },
     async stop() {
       stopping.abort();
+      endPause();
       await running;
     },
   };

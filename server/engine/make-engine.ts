@@ -1,5 +1,5 @@
 import type { HostApi } from '@caisson/contracts/host-api';
-import { sql } from 'kysely';
+import { crashPoint } from './crash-point.ts';
 import { createBuild } from './create-build.ts';
 import type { Effect } from './effects.ts';
 import type { Engine } from './engine.ts';
@@ -8,9 +8,11 @@ import { startLoop } from './loop.ts';
 import { placeJobs } from './place-jobs.ts';
 import { planRenderedBuild } from './plan-rendered-build.ts';
 import { scanLeases } from './scan-leases.ts';
+import { sweep } from './sweep.ts';
 import { changeBuild } from './transition.ts';
 
 const lookAgainMs = 1_000;
+const sweepMs = 3_000;
 
 export interface RunningEngine extends Engine {
   /** Serves a host from now on, until it is detached or the engine stops. */
@@ -24,27 +26,37 @@ export interface RunningEngine extends Engine {
 
 /** Starts everything that happens by itself: placing, dispatch, leases, effects, timers. */
 export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
+  const { logger } = deps;
   const stopping = new AbortController();
   const waiting = new AbortController();
   const links = new Set<Promise<void>>();
   const placing = startLoop(
     { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
-    deps.logger,
+    logger,
   );
-  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: () => scanLeases(deps) }, deps.logger);
+  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: () => scanLeases(deps) }, logger);
+  const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, logger);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());
-  await deps.effects.perform((effect) => perform(deps, effect));
+  const stopLoops = () => Promise.all([placing, scanning, sweeping].map((loop) => loop.stop()));
+  try {
+    await deps.effects.perform((effect) => perform(deps, effect));
+  } catch (error) {
+    unsubscribe();
+    await stopLoops();
+    throw error;
+  }
 
   return {
     createBuild: (input) => createBuild({ ...deps, stopping: waiting.signal }, input),
     async cancelBuild(buildId) {
       await changeBuild(deps, buildId, (change) => change.apply({ kind: 'cancel' }));
+      crashPoint('cancel.recorded');
     },
     onJobChange: (jobId, wake) => deps.notifications.on('job', jobId, wake),
     attachHost(host) {
       const own = new AbortController();
       const link = linkHost(deps, host, AbortSignal.any([stopping.signal, own.signal])).catch((error) =>
-        deps.logger.error({ error }, 'a host link ended'),
+        deps.logger.error({ err: error }, 'a host link ended'),
       );
       links.add(link);
       return {
@@ -61,7 +73,7 @@ export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
       waiting.abort();
       stopping.abort();
       unsubscribe();
-      await Promise.all([placing.stop(), scanning.stop(), ...links]);
+      await Promise.all([stopLoops(), ...links]);
       await deps.effects.stop();
     },
   };
@@ -71,20 +83,8 @@ async function perform(deps: HostLinkDeps, effect: Effect): Promise<void> {
   switch (effect.kind) {
     case 'plan_rendered_build':
       return planRenderedBuild(deps, effect.buildId);
-    case 'build_deadline':
-      await changeBuild(deps, effect.buildId, (change) => change.apply({ kind: 'build_timeout' }));
-      return;
-    case 'stop_deadline': {
-      const { jobId, leaseId } = effect;
-      await changeBuild(deps, effect.buildId, (change) => change.job(jobId, { kind: 'stop_expired', leaseId }));
-      return;
-    }
-    case 'release_layers':
-      await deps.db
-        .updateTable('layers')
-        .set({ released_at: sql<Date>`clock_timestamp()` })
-        .where('build_id', '=', effect.buildId)
-        .where('released_at', 'is', null)
-        .execute();
+    default:
+      // Of an earlier version; what it owed is found by a scan now.
+      deps.logger.info({ effect }, 'an effect of another version is passed over');
   }
 }

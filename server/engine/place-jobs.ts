@@ -1,96 +1,117 @@
 import type { CapsuleShape } from '@caisson/contracts/host-api';
-import { type HostView, place } from '@caisson/core/place';
+import { type HostView, type Placement, place } from '@caisson/core/place';
 import { sql } from 'kysely';
-import type { Database } from '../store/database.ts';
-import { leaseMs, takeLease } from './lease.ts';
-import { changeBuild, type TransitionDeps } from './transition.ts';
+import type { Tx } from '../store/database.ts';
+import { crashPoint } from './crash-point.ts';
+import { leaseMs } from './lease.ts';
+import type { Notice } from './notifications.ts';
+import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
 const lockKey = 7_226_103;
-const jobsPerRound = 200;
-const snapshotGoneAfterMs = 600_000;
+const jobsPerPage = 500;
+const jobsPerRound = 500;
 
 /**
- * Gives scheduled jobs to hosts with room, the longest waiting first. One control plane does this at a time, so the view of what is
- * free stays true during a round.
+ * Gives scheduled jobs to hosts with room, the longest waiting first. One control plane does this at a time, and what is free is read
+ * and taken in one transaction, so no host is given more than it has.
  */
 export async function placeJobs(deps: TransitionDeps, shape: CapsuleShape): Promise<void> {
-  await deps.db.transaction().execute(async (lock) => {
-    const { rows } = await sql<{ locked: boolean }>`select pg_try_advisory_xact_lock(${lockKey}) as locked`.execute(
-      lock,
-    );
-    if (rows[0]?.locked) await placeRound(deps, shape);
-  });
+  for (let isMore = true; isMore; ) {
+    const round = await deps.db.transaction().execute((tx) => placeRound(deps, tx, shape));
+    if (round === null) return;
+    crashPoint('place.committed');
+    deps.notifications.wake(round.notices);
+    isMore = round.isMore;
+  }
+}
+
+interface Round {
+  readonly notices: Iterable<Notice>;
+  readonly isMore: boolean;
+}
+
+/** Null when there is nothing to place, or another control plane places. */
+async function placeRound(deps: TransitionDeps, tx: Tx, shape: CapsuleShape): Promise<Round | null> {
+  const { rows } = await sql<{ locked: boolean }>`select pg_try_advisory_xact_lock(${lockKey}) as locked`.execute(tx);
+  if (!rows[0]?.locked) return null;
+  const placed = await choose(tx, await loadHosts(tx), shape);
+  if (placed.length === 0) return null;
+  const buildIds = [...new Set(placed.map(({ job }) => job.buildId))];
+  const { notices } = await changeBuildsIn(deps, { tx, buildIds }, (changes) => assign(changes, placed, shape));
+  return { notices, isMore: placed.length >= jobsPerRound };
+}
+
+interface Placed {
+  readonly job: WaitingJob;
+  readonly hostId: string;
+}
+
+/** Jobs that no host can take just now do not keep others waiting: behind them, more are looked at while any host has room. */
+async function choose(tx: Tx, hosts: Map<string, HostView>, shape: CapsuleShape): Promise<readonly Placed[]> {
+  const placed: Placed[] = [];
+  const find = (snapshotHostIds: readonly string[] | null): Placement =>
+    place([...hosts.values()], { ...shape, snapshotHostIds });
+  let after: WaitingJob | null = null;
+  while (placed.length < jobsPerRound && find([...hosts.keys()]).ok) {
+    const page: readonly WaitingJob[] = await loadWaiting(tx, after);
+    for (const job of page) {
+      const placement = find(job.snapshotHostId === null ? null : [job.snapshotHostId]);
+      const host = placement.ok ? hosts.get(placement.hostId) : undefined;
+      if (host === undefined) continue;
+      hosts.set(host.hostId, withUsed(host, shape));
+      placed.push({ job, hostId: host.hostId });
+    }
+    after = page.at(-1) ?? null;
+    if (page.length < jobsPerPage) break;
+  }
+  return placed;
+}
+
+async function assign({ set, builds }: BuildChanges, placed: readonly Placed[], shape: CapsuleShape): Promise<void> {
+  await set.readJobs(placed.map(({ job }) => job.id));
+  for (const { job, hostId } of placed) {
+    const row = set.job(job.id);
+    const build = builds.get(job.buildId);
+    if (row?.status !== 'scheduled' || build === undefined) continue;
+    await build.job(job.id, { kind: 'assigned', leaseId: set.takeLease(row, { hostId, shape }).id });
+  }
 }
 
 interface WaitingJob {
   readonly id: string;
   readonly buildId: string;
-  readonly snapshot: { readonly hostId: string; readonly isGone: boolean } | null;
+  /** As PostgreSQL writes it, to the microsecond. */
+  readonly scheduledAt: string;
+  /** The host with the disk it starts from, null when it starts from an image. */
+  readonly snapshotHostId: string | null;
 }
 
-async function placeRound(deps: TransitionDeps, shape: CapsuleShape): Promise<void> {
-  const jobs = await loadWaiting(deps.db);
-  if (jobs.length === 0) return;
-  const hosts = await loadHosts(deps.db);
-  for (const job of jobs) {
-    if (job.snapshot?.isGone) {
-      await fail(deps, job);
-      continue;
-    }
-    const placement = place([...hosts.values()], { ...shape, snapshotHostIds: job.snapshot && [job.snapshot.hostId] });
-    if (!placement.ok) continue;
-    const isTaken = await assign(deps, job, { hostId: placement.hostId, shape });
-    const host = hosts.get(placement.hostId);
-    if (isTaken && host !== undefined) hosts.set(host.hostId, withUsed(host, shape));
-  }
-}
-
-async function assign(
-  deps: TransitionDeps,
-  job: WaitingJob,
-  target: { hostId: string; shape: CapsuleShape },
-): Promise<boolean | null> {
-  return changeBuild(deps, job.buildId, async (change) => {
-    const row = await change.tx.selectFrom('jobs').selectAll().where('id', '=', job.id).executeTakeFirstOrThrow();
-    if (row.status !== 'scheduled') return false;
-    const leaseId = await takeLease(change.tx, row, target);
-    return (await change.job(job.id, { kind: 'assigned', leaseId })).ok;
-  });
-}
-
-async function fail(deps: TransitionDeps, { id, buildId }: WaitingJob): Promise<void> {
-  const message = 'The host with the disk of the step it builds in has been gone for ten minutes. Run the build again.';
-  await changeBuild(deps, buildId, (change) =>
-    change.job(id, { kind: 'unplaceable', error: { code: 'snapshot_missing', message } }),
-  );
-}
-
-async function loadWaiting(db: Database): Promise<readonly WaitingJob[]> {
-  const rows = await db
+async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly WaitingJob[]> {
+  let query = tx
     .selectFrom('jobs')
     .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
     .leftJoin('layers', 'layers.id', 'parents.layer_id')
-    .leftJoin('hosts', 'hosts.id', 'layers.host_id')
     .select(['jobs.id', 'jobs.build_id', 'jobs.builds_in', 'layers.host_id'])
-    .select(
-      sql<boolean>`coalesce(hosts.last_seen_at < clock_timestamp() - ${snapshotGoneAfterMs} * interval '1 millisecond', true)`.as(
-        'is_gone',
-      ),
-    )
+    .select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at'))
     .where('jobs.status', '=', 'scheduled')
     .orderBy('jobs.scheduled_at')
     .orderBy('jobs.id')
-    .limit(jobsPerRound)
-    .execute();
-  return rows.map(({ id, build_id, builds_in, host_id, is_gone }) => ({
+    .limit(jobsPerPage);
+  if (after !== null)
+    query = query.where(
+      sql<boolean>`(jobs.scheduled_at, jobs.id) > (${after.scheduledAt}::timestamptz, ${after.id}::uuid)`,
+    );
+  const rows = await query.execute();
+  return rows.map(({ id, build_id, builds_in, scheduled_at, host_id }) => ({
     id,
     buildId: build_id,
-    snapshot: builds_in === null ? null : { hostId: host_id ?? '', isGone: is_gone },
+    scheduledAt: scheduled_at,
+    snapshotHostId: builds_in === null ? null : (host_id ?? ''),
   }));
 }
 
-async function loadHosts(db: Database): Promise<Map<string, HostView>> {
-  const rows = await db
+async function loadHosts(tx: Tx): Promise<Map<string, HostView>> {
+  const rows = await tx
     .selectFrom('hosts')
     .leftJoin('capsules', (join) => join.onRef('capsules.host_id', '=', 'hosts.id').on('capsules.ended_at', 'is', null))
     .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes'])

@@ -1,115 +1,173 @@
-import type { RunMessage } from '@caisson/contracts/host-api';
+import type { RunMessage, RunResult } from '@caisson/contracts/host-api';
+import { sql } from 'kysely';
 import type { Database, Tx } from '../store/database.ts';
+import type { RunDefaults } from './assignment.ts';
+import type { TransitionDeps } from './change-set.ts';
+import { crashPoint } from './crash-point.ts';
 import { appendChunks } from './job-log.ts';
-import { changeCapsule } from './lease.ts';
-import { notify } from './notifications.ts';
-import { changeBuild, type TransitionDeps } from './transition.ts';
+import { withCapsule } from './lease.ts';
+import type { MessageBatch } from './message-queue.ts';
+import type { Notice } from './notifications.ts';
+import { type BuildChanges, changeBuilds } from './transition.ts';
+
+/** A run whose host says nothing of its end this much later than its own time allows is ended from here. */
+const overdueMs = 60_000;
 
 type OutputMessage = Extract<RunMessage, { kind: 'output' }>;
-type StateMessage = Exclude<RunMessage, { kind: 'output' }>;
 
 /** The lease a run's messages belong to. */
 export interface LeaseOwner {
   readonly leaseId: string;
-  readonly fence: number;
   readonly jobId: string;
   readonly buildId: string;
-  readonly capsuleId: string;
 }
 
-/** Who a lease belongs to; null when there is no such lease with this fence. */
-export async function findLease(db: Database, leaseId: string, fence: number): Promise<LeaseOwner | null> {
-  const row = await db
-    .selectFrom('leases')
-    .innerJoin('jobs', 'jobs.id', 'leases.job_id')
-    .select(['leases.job_id', 'leases.capsule_id', 'jobs.build_id'])
-    .where('leases.id', '=', leaseId)
-    .where('leases.fence', '=', fence)
-    .executeTakeFirst();
-  if (row === undefined) return null;
-  return { leaseId, fence, jobId: row.job_id, buildId: row.build_id, capsuleId: row.capsule_id };
+export interface MessageDeps extends TransitionDeps {
+  readonly defaults: Pick<RunDefaults, 'jobTimeoutMs' | 'renderTimeoutMs' | 'graceMs'>;
+}
+
+/** Whom leases belong to. Those that do not exist with that fence are missing. */
+export async function findLeases(
+  db: Database,
+  leases: readonly { leaseId: string; fence: number }[],
+): Promise<readonly LeaseOwner[]> {
+  const { rows } = await sql<{ id: string; job_id: string; build_id: string }>`
+    select l.id, l.job_id, j.build_id
+    from json_to_recordset(${JSON.stringify(leases)}::json) as v("leaseId" uuid, fence bigint)
+    join leases l on l.id = v."leaseId" and l.fence = v.fence
+    join jobs j on j.id = l.job_id`.execute(db);
+  return rows.map(({ id, job_id, build_id }) => ({ leaseId: id, jobId: job_id, buildId: build_id }));
 }
 
 /**
- * Stores what a host reports of one run, in order and each message once: `leases.acknowledged_seq` moves in the same transaction.
+ * Stores what a host reports of its runs, in order and each message once: `leases.acknowledged_seq` moves in the same transaction.
  * Messages under a lease that is not held any more are dropped.
  */
 export async function applyMessages(
-  deps: TransitionDeps,
-  owner: LeaseOwner,
-  messages: readonly RunMessage[],
+  deps: MessageDeps,
+  owners: readonly LeaseOwner[],
+  messages: MessageBatch,
 ): Promise<void> {
-  let outputs: OutputMessage[] = [];
-  for (const message of messages) {
-    if (message.kind === 'output') {
-      outputs.push(message);
-      continue;
+  const isOutput = owners.every(({ leaseId }) => messages.get(leaseId)?.every(({ kind }) => kind === 'output'));
+  if (isOutput) await storeOutput(deps, owners, messages);
+  else {
+    const buildIds = [...new Set(owners.map(({ buildId }) => buildId))];
+    await changeBuilds(deps, buildIds, (changes) => applyRuns(deps, changes, { owners, messages }));
+  }
+  crashPoint('messages.stored');
+}
+
+/** Output needs no lock on its build: neither waits for the other. */
+async function storeOutput(deps: MessageDeps, owners: readonly LeaseOwner[], messages: MessageBatch): Promise<void> {
+  const notices = new Set<Notice>();
+  await deps.db.transaction().execute(async (tx) => {
+    const known = await moveMarks(tx, owners, messages);
+    const output = new Map<string, OutputMessage[]>();
+    for (const { leaseId, jobId } of owners) {
+      const seq = known.get(leaseId) ?? Number.POSITIVE_INFINITY;
+      const fresh = (messages.get(leaseId) ?? []).filter(isOutput).filter((message) => message.seq > seq);
+      if (fresh.length === 0) continue;
+      output.set(jobId, fresh);
+      notices.add(`job:${jobId}`);
     }
-    await storeOutput(deps.db, owner, outputs);
-    outputs = [];
-    await applyState(deps, owner, message);
-  }
-  await storeOutput(deps.db, owner, outputs);
-}
-
-async function storeOutput(db: Database, owner: LeaseOwner, messages: readonly OutputMessage[]): Promise<void> {
-  const last = messages.at(-1);
-  if (last === undefined) return;
-  await db.transaction().execute(async (tx) => {
-    const known = await advanceAcknowledged(tx, owner, last.seq);
-    const fresh = known === null ? [] : messages.filter(({ seq }) => seq > known);
-    if (fresh.length === 0) return;
-    await appendChunks(tx, owner.jobId, fresh);
-    await notify(tx, 'job', owner.jobId);
+    await appendChunks(tx, output);
+    await deps.notifications.tell(tx, notices);
   });
+  deps.notifications.wake(notices);
 }
 
-/** Moves the mark to `seq` and returns where it was; null when the lease is not held any more. */
-async function advanceAcknowledged(tx: Tx, { leaseId }: LeaseOwner, seq: number): Promise<number | null> {
-  const lease = await tx
-    .selectFrom('leases')
-    .select(['acknowledged_seq', 'status'])
-    .where('id', '=', leaseId)
-    .forNoKeyUpdate()
-    .executeTakeFirst();
-  if (lease?.status !== 'held') return null;
-  if (seq > lease.acknowledged_seq) {
-    await tx.updateTable('leases').set({ acknowledged_seq: seq }).where('id', '=', leaseId).execute();
+function isOutput(message: RunMessage): message is OutputMessage {
+  return message.kind === 'output';
+}
+
+/** Moves the marks of held leases behind their last message and returns where they were. */
+async function moveMarks(
+  tx: Tx,
+  owners: readonly LeaseOwner[],
+  messages: MessageBatch,
+): Promise<ReadonlyMap<string, number>> {
+  const marks = owners.map(({ leaseId }) => ({ id: leaseId, seq: messages.get(leaseId)?.at(-1)?.seq ?? 0 }));
+  const { rows } = await sql<{ id: string; known: number }>`
+    with known as (
+      select id, acknowledged_seq from leases
+      where id = any(${marks.map(({ id }) => id)}::uuid[]) and status = 'held'
+      order by id for no key update
+    )
+    update leases set acknowledged_seq = greatest(known.acknowledged_seq, v.seq)
+    from known join json_to_recordset(${JSON.stringify(marks)}::json) as v(id uuid, seq bigint) on v.id = known.id
+    where leases.id = known.id
+    returning leases.id, known.acknowledged_seq as known`.execute(tx);
+  return new Map(rows.map(({ id, known }) => [id, known]));
+}
+
+async function applyRuns(
+  deps: MessageDeps,
+  changes: BuildChanges,
+  { owners, messages }: { owners: readonly LeaseOwner[]; messages: MessageBatch },
+): Promise<void> {
+  const { set } = changes;
+  await set.readLeases(owners.map(({ leaseId }) => leaseId));
+  await set.readJobs(owners.map(({ jobId }) => jobId));
+  for (const owner of owners) {
+    for (const message of messages.get(owner.leaseId) ?? []) await applyMessage(deps, changes, { owner, message });
   }
-  return lease.acknowledged_seq;
 }
 
-async function applyState(deps: TransitionDeps, owner: LeaseOwner, message: StateMessage): Promise<void> {
-  await changeBuild(deps, owner.buildId, async (change) => {
-    const known = await advanceAcknowledged(change.tx, owner, message.seq);
-    if (known === null || message.seq <= known) return;
-    const { leaseId, jobId, capsuleId } = owner;
-    const { atMs } = message;
-    if (message.kind === 'started') {
-      await changeCapsule(change.tx, capsuleId, { event: { kind: 'started' }, nowMs: change.nowMs });
-      await change.job(jobId, { kind: 'started', leaseId, atMs });
+async function applyMessage(
+  deps: MessageDeps,
+  { set, builds }: BuildChanges,
+  { owner, message }: { owner: LeaseOwner; message: RunMessage },
+): Promise<void> {
+  const { leaseId, jobId, buildId } = owner;
+  const lease = set.lease(leaseId);
+  const job = set.job(jobId);
+  const build = builds.get(buildId);
+  if (lease === undefined || job === undefined || build === undefined) return;
+  if (message.seq <= lease.acknowledged_seq) return;
+  const hasSealed = message.kind === 'finished' && job.is_parent && isPass(message.result);
+  const layer = { id: leaseId, organization_id: job.organization_id, host_id: lease.host_id };
+  if (lease.status !== 'held') {
+    // Its disk is nobody's; the host would keep it for ever.
+    if (hasSealed) set.addLayer({ ...layer, build_id: buildId, job_id: jobId, isReleased: true });
+    return;
+  }
+  set.putLease({ ...lease, acknowledged_seq: message.seq });
+  const { atMs } = message;
+  switch (message.kind) {
+    case 'output':
+      return set.addOutput(jobId, message);
+    case 'started': {
+      const { ok } = await build.job(jobId, { kind: 'started', leaseId, atMs });
+      const now = set.lease(leaseId);
+      if (now === undefined) return;
+      const started = withCapsule(now, { kind: 'started' }, set.nowMs);
+      set.putLease(ok ? { ...started, due_at: new Date(set.nowMs + longestMs(deps, job)) } : started);
       return;
     }
-    const { result } = message;
-    if (result.outcome === 'exited' && result.exitCode === 0) await keepLayer(change.tx, owner);
-    await change.job(jobId, { kind: 'finished', leaseId, atMs, result });
-  });
+    case 'finished':
+      if (hasSealed) {
+        set.addLayer({ ...layer, build_id: buildId, job_id: jobId, isReleased: false });
+        set.putJob({ ...job, layer_id: leaseId });
+      }
+      await build.job(jobId, { kind: 'finished', leaseId, atMs, result: storable(message.result) });
+  }
 }
 
-/** A passed job that others build in has left its disk on the host under the lease's id. */
-async function keepLayer(tx: Tx, { leaseId, jobId }: LeaseOwner): Promise<void> {
-  const job = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).executeTakeFirstOrThrow();
-  if (!job.is_parent) return;
-  const lease = await tx.selectFrom('leases').select('host_id').where('id', '=', leaseId).executeTakeFirstOrThrow();
-  await tx
-    .insertInto('layers')
-    .values({
-      id: leaseId,
-      organization_id: job.organization_id,
-      host_id: lease.host_id,
-      build_id: job.build_id,
-      job_id: jobId,
-    })
-    .execute();
-  await tx.updateTable('jobs').set({ layer_id: leaseId }).where('id', '=', jobId).execute();
+/** How long a command may take until its host must have reported the end. */
+function longestMs(
+  { defaults }: MessageDeps,
+  { kind, timeout_ms }: { kind: 'step' | 'render'; timeout_ms: number | null },
+): number {
+  const timeoutMs = kind === 'render' ? defaults.renderTimeoutMs : (timeout_ms ?? defaults.jobTimeoutMs);
+  return timeoutMs + defaults.graceMs + overdueMs;
+}
+
+function isPass(result: RunResult): boolean {
+  return result.outcome === 'exited' && result.exitCode === 0 && result.signal === null;
+}
+
+/** PostgreSQL takes neither NUL nor half a surrogate pair, and a message may quote what a stranger's program wrote. */
+function storable(result: RunResult): RunResult {
+  if (result.outcome !== 'failed') return result;
+  return { ...result, message: result.message.replaceAll('\0', '').toWellFormed() };
 }

@@ -1,39 +1,80 @@
+import type { JobEvent, JobState } from '@caisson/core/job';
 import { sql } from 'kysely';
+import type { Logger } from 'pino';
 import type { Database } from '../store/database.ts';
-import { changeBuild, type TransitionDeps } from './transition.ts';
+import { crashPoint } from './crash-point.ts';
+import { changeBuild, changeBuilds, type TransitionDeps } from './transition.ts';
 
-/** A gap between two looks longer than this was an outage of ours; it is added to every lease. */
+/** A gap between two looks longer than this was an outage of ours; it is added to everything that waits for a host. */
 const outageMs = 3_000;
-const startDeadlineMs = 1_200_000;
+const mostAtOnce = 200;
 
 /**
- * The slow truth about leases, by the database's clock: those of a silent host are lost, those that never began are given up. A
- * host's silence counts only for the time in which some control plane looked.
+ * The slow truth about leases and deadlines, by the database's clock: leases of a silent host are lost, those that do not come on in
+ * time are ended, builds whose time is over as well. A host's silence counts only for the time in which some control plane looked.
  */
-export async function scanLeases(deps: TransitionDeps): Promise<void> {
+export async function scanLeases(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
   await forgiveOutage(deps.db);
-  const rows = await deps.db
-    .selectFrom('leases')
-    .innerJoin('jobs', 'jobs.id', 'leases.job_id')
-    .select(['leases.id as lease_id', 'jobs.id as job_id', 'jobs.build_id'])
-    .select(sql<boolean>`leases.expires_at < clock_timestamp()`.as('is_expired'))
-    .where('leases.status', '=', 'held')
-    .where(({ or, eb, and }) =>
-      or([
-        eb('leases.expires_at', '<', sql<Date>`clock_timestamp()`),
-        and([
-          eb('jobs.status', '=', 'assigned'),
-          eb('leases.acquired_at', '<', sql<Date>`clock_timestamp() - ${startDeadlineMs} * interval '1 millisecond'`),
-        ]),
-      ]),
-    )
-    .execute();
-  for (const { lease_id: leaseId, job_id, build_id, is_expired } of rows) {
-    const kind = is_expired ? 'lost' : 'start_expired';
-    await changeBuild(deps, build_id, (change) => change.job(job_id, { kind, leaseId }));
+  crashPoint('scan.forgiven');
+  await endOverdue(deps);
+  await timeOutBuilds(deps);
+}
+
+interface Overdue {
+  readonly lease_id: string;
+  readonly job_id: string;
+  readonly build_id: string;
+  readonly status: JobState;
+  readonly is_expired: boolean;
+}
+
+async function endOverdue(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
+  const { rows } = await sql<Overdue>`
+    select l.id as lease_id, l.job_id, j.build_id, j.status, l.expires_at < clock_timestamp() as is_expired
+    from leases l join jobs j on j.id = l.job_id
+    where l.status = 'held' and (l.expires_at < clock_timestamp() or l.due_at < clock_timestamp())
+    limit ${mostAtOnce}`.execute(deps.db);
+  const byBuild = Map.groupBy(rows, ({ build_id }) => build_id);
+  for (const [buildId, overdue] of byBuild) {
+    // One build that cannot be changed does not keep the others.
+    await changeBuild(deps, buildId, async (change) => {
+      const { set } = change;
+      await set.readLeases(overdue.map(({ lease_id }) => lease_id));
+      await set.readJobs(overdue.map(({ job_id }) => job_id));
+      for (const row of overdue) {
+        const event = eventOf(row);
+        if (event !== null) await change.job(row.job_id, event);
+      }
+    }).catch((error) => deps.logger.error({ err: error, buildId }, 'overdue jobs of a build could not be ended'));
+    crashPoint('scan.ended');
   }
 }
 
+function eventOf({ lease_id: leaseId, status, is_expired }: Overdue): JobEvent | null {
+  if (is_expired) return { kind: 'lost', leaseId };
+  if (status === 'assigned') return { kind: 'start_expired', leaseId };
+  if (status === 'running') return { kind: 'timeout_expired', leaseId };
+  return status === 'canceling' || status === 'timing_out' ? { kind: 'stop_expired', leaseId } : null;
+}
+
+async function timeOutBuilds(deps: TransitionDeps): Promise<void> {
+  const rows = await deps.db
+    .selectFrom('builds')
+    .select('id')
+    .where('deadline_at', '<', sql<Date>`clock_timestamp()`)
+    .where('finished_at', 'is', null)
+    .where('timed_out', '=', false)
+    .where('cancel_requested', '=', false)
+    .limit(mostAtOnce)
+    .execute();
+  if (rows.length === 0) return;
+  const ids = rows.map(({ id }) => id);
+  await changeBuilds(deps, ids, async ({ builds }) => {
+    for (const build of builds.values()) await build.apply({ kind: 'build_timeout' });
+  });
+}
+
+/** Also when the clock was set back: what was measured with it moves along. */
 async function forgiveOutage(db: Database): Promise<void> {
   await db.transaction().execute(async (tx) => {
     const { gap_ms: gapMs } = await tx
@@ -41,12 +82,14 @@ async function forgiveOutage(db: Database): Promise<void> {
       .select(sql<number>`(extract(epoch from clock_timestamp() - looked_at) * 1000)::float8`.as('gap_ms'))
       .forUpdate()
       .executeTakeFirstOrThrow();
-    if (gapMs > outageMs) {
-      await tx
-        .updateTable('leases')
-        .set({ expires_at: sql<Date>`expires_at + ${gapMs} * interval '1 millisecond'` })
-        .where('status', '=', 'held')
-        .execute();
+    if (gapMs > outageMs || gapMs < 0) {
+      await sql`select id from leases where status = 'held' order by id for no key update`.execute(tx);
+      await sql`
+        update leases set expires_at = expires_at + ${gapMs} * interval '1 millisecond',
+          due_at = due_at + ${gapMs} * interval '1 millisecond'
+        where status = 'held'`.execute(tx);
+      await sql`
+        update hosts set last_seen_at = last_seen_at + ${gapMs} * interval '1 millisecond'`.execute(tx);
     }
     await tx.updateTable('watch').set({ looked_at: sql<Date>`clock_timestamp()` }).execute();
   });

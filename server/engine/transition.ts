@@ -1,263 +1,221 @@
-import { advance } from '@caisson/core/advance';
 import type { BuildEffect, BuildEvent } from '@caisson/core/build';
-import { isFinishedJobState, type JobEffect, type JobEvent, type JobState } from '@caisson/core/job';
+import { isFinishedJobState, type JobEffect, type JobEvent } from '@caisson/core/job';
 import type { StepRefusalCode } from '@caisson/core/step';
 import { stepBuild } from '@caisson/core/step-build';
 import { stepJob } from '@caisson/core/step-job';
 import { sql } from 'kysely';
 import { type BuildRow, buildColumns, buildOf } from '../store/build-row.ts';
-import type { Database, Tx } from '../store/database.ts';
-import { jobColumns, jobOf } from '../store/job-row.ts';
-import type { Effects } from './effects.ts';
-import { appendNote } from './job-log.ts';
-import { endLease } from './lease.ts';
-import { notify as notifyAll, type Topic } from './notifications.ts';
+import type { Tx } from '../store/database.ts';
+import { type JobStateRow, jobColumns, jobOf } from '../store/job-row.ts';
+import { settle } from './advance-builds.ts';
+import { ChangeSet, type TransitionDeps } from './change-set.ts';
+import { crashPoint } from './crash-point.ts';
+import { endedLease } from './lease.ts';
+import type { Notice } from './notifications.ts';
 
-export interface TransitionDeps {
-  readonly db: Database;
-  readonly effects: Effects;
-}
+export type { TransitionDeps } from './change-set.ts';
 
-/**
- * One build and its jobs under lock; the locks let rows that refer to them (log chunks) be inserted meanwhile. Everything it writes
- * commits together, or not at all.
- */
+/** One build and its jobs under lock. Everything a change writes commits together, or not at all. */
 export interface BuildChange {
-  readonly tx: Tx;
+  readonly set: ChangeSet;
   /** The row as it was when the change began. */
   readonly build: BuildRow;
-  /** By the database's clock. */
-  readonly nowMs: number;
   /** Sends an event to a job of this build; a refusal changes nothing. */
   job(jobId: string, event: JobEvent): Promise<Stepped>;
   /** Sends an event to the build. */
   apply(event: BuildEvent): Promise<Stepped>;
-  notify(topic: Topic, id: string): Promise<void>;
+  /** Looks at all its jobs again, whatever has changed. */
+  review(): void;
 }
 
 export type Stepped = { readonly ok: true } | { readonly ok: false; readonly code: StepRefusalCode };
 
+/** Several builds under lock, by id; a build that does not exist is missing. */
+export interface BuildChanges {
+  readonly set: ChangeSet;
+  readonly builds: ReadonlyMap<string, BuildChange>;
+}
+
+const mostTries = 5;
+/** Serialization failure and deadlock: PostgreSQL's way of asking to do it once more. */
+const onceMore: ReadonlySet<unknown> = new Set(['40001', '40P01']);
+
 /**
- * The only door through which a status changes: locks the build, lets `work` send events to it and its jobs, lets everything that
- * follows from them happen (skips, jobs that became ready, the build's own state), appends the events, enqueues the effects,
- * notifies, commits. Locks are always taken build first, so two changes never wait for each other. Null when there is no such build.
+ * The only door through which a status changes: locks the builds, lets `work` send events to them and their jobs, lets everything
+ * that follows from them happen (skips, jobs that became ready, the builds' own states), appends the events, enqueues the effects,
+ * notifies, commits. `work` may run more than once. Locks are taken in one order (builds by id, leases by id, logs), so changes do
+ * not wait for each other in a circle.
  */
+export async function changeBuilds<T>(
+  deps: TransitionDeps,
+  buildIds: readonly string[],
+  work: (changes: BuildChanges) => Promise<T>,
+): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const { result, notices } = await deps.db
+        .transaction()
+        .execute((tx) => changeBuildsIn(deps, { tx, buildIds }, work));
+      crashPoint('change.committed');
+      deps.notifications.wake(notices);
+      return result;
+    } catch (error) {
+      if (tries >= mostTries || !onceMore.has((error as { code?: unknown }).code)) throw error;
+    }
+  }
+}
+
+/** `changeBuilds` of one build; null when there is no such build. */
 export async function changeBuild<T>(
   deps: TransitionDeps,
   buildId: string,
   work: (change: BuildChange) => Promise<T>,
 ): Promise<T | null> {
-  return deps.db.transaction().execute((tx) => changeBuildIn(deps, { tx, buildId }, work));
+  return changeBuilds(deps, [buildId], async ({ builds }) => {
+    const change = builds.get(buildId);
+    return change === undefined ? null : work(change);
+  });
 }
 
-/** `changeBuild` as part of a larger transaction. */
-export async function changeBuildIn<T>(
+/** `changeBuilds` as part of a larger transaction; whoever commits it wakes those who listen for `notices`. */
+export async function changeBuildsIn<T>(
   deps: TransitionDeps,
-  { tx, buildId }: { tx: Tx; buildId: string },
-  work: (change: BuildChange) => Promise<T>,
-): Promise<T | null> {
-  const locked = await lockBuild(tx, buildId);
-  if (locked === null) return null;
-  const change = new LockedBuild(deps, tx, locked);
-  const result = await work(change);
-  await change.settle();
-  return result;
+  { tx, buildIds }: { tx: Tx; buildIds: readonly string[] },
+  work: (changes: BuildChanges) => Promise<T>,
+): Promise<{ result: T; notices: Iterable<Notice> }> {
+  const { rows, nowMs } = await lockBuilds(tx, buildIds);
+  const set = new ChangeSet(deps, tx, nowMs);
+  const builds = new Map(rows.map((row) => [row.id, new LockedBuild(set, row)]));
+  const result = await work({ set, builds });
+  await settle(set, [...builds.values()]);
+  await set.write();
+  crashPoint('change.written');
+  return { result, notices: set.notices };
 }
 
-interface Locked {
-  readonly build: BuildRow;
-  /** By the database's clock. */
-  readonly nowMs: number;
-}
-
-async function lockBuild(tx: Tx, buildId: string): Promise<Locked | null> {
-  const row = await tx
+/** The locks let rows that refer to the builds be inserted meanwhile. */
+async function lockBuilds(tx: Tx, ids: readonly string[]): Promise<{ rows: readonly BuildRow[]; nowMs: number }> {
+  const rows = await tx
     .selectFrom('builds')
     .selectAll()
     .select(sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`.as('now_ms'))
-    .where('id', '=', buildId)
+    .where(({ eb, val }) => eb('id', '=', eb.fn.any(val(ids))))
+    .orderBy('id')
     .forNoKeyUpdate()
-    .executeTakeFirst();
-  if (row === undefined) return null;
-  const { now_ms: nowMs, ...build } = row;
-  return { build, nowMs };
+    .execute();
+  const nowMs = Math.max(0, ...rows.map(({ now_ms }) => now_ms));
+  return { rows: rows.map(({ now_ms: _nowMs, ...row }) => row), nowMs };
 }
 
-/** The locked build while a change goes on; `settle` ends it. */
-class LockedBuild implements BuildChange {
-  readonly tx: Tx;
+/** A locked build while a change goes on; `settle` ends it. */
+export class LockedBuild implements BuildChange {
+  readonly set: ChangeSet;
   readonly build: BuildRow;
-  readonly nowMs: number;
-  readonly #effects: Effects;
-  readonly #notices = new Set<string>();
-  #row: BuildRow;
-  #mustAdvance = false;
+  /** The row as it will be. */
+  row: BuildRow;
+  /** Jobs that changed and what follows from them has not happened yet. */
+  readonly moved = new Set<string>();
+  /** What follows depends on more than the jobs that changed. */
+  mustReview = false;
 
-  constructor({ effects }: TransitionDeps, tx: Tx, { build, nowMs }: Locked) {
-    this.tx = tx;
+  constructor(set: ChangeSet, build: BuildRow) {
+    this.set = set;
     this.build = build;
-    this.nowMs = nowMs;
-    this.#effects = effects;
-    this.#row = build;
+    this.row = build;
   }
 
-  async notify(topic: Topic, id: string): Promise<void> {
-    if (this.#notices.has(`${topic}:${id}`)) return;
-    this.#notices.add(`${topic}:${id}`);
-    await notifyAll(this.tx, topic, id);
+  review(): void {
+    this.mustReview = true;
   }
 
   async job(jobId: string, event: JobEvent): Promise<Stepped> {
-    const { tx, build } = this;
-    const before = await tx.selectFrom('jobs').selectAll().where('id', '=', jobId).forNoKeyUpdate().executeTakeFirst();
+    const { set, build } = this;
+    await set.readJobs([jobId]);
+    const before = set.job(jobId);
     if (before === undefined || before.build_id !== build.id) return { ok: false, code: 'illegal_transition' };
-    const step = stepJob(jobOf(before), event, this.nowMs);
+    const step = stepJob(jobOf(before), event, set.nowMs);
     if (!step.ok) return step;
-    await tx.updateTable('jobs').set(jobColumns(step.state)).where('id', '=', jobId).execute();
-    await record(tx, before, { kind: `job.${step.state.status}`, cause: event.kind });
-    if (step.state.status === 'scheduled' && before.status !== 'pending') {
-      const line = `attempt ${step.state.attempt} of ${step.state.maxAttempts} was lost; trying again`;
-      await appendNote(tx, jobId, { line, atMs: this.nowMs });
+    const { status } = step.state;
+    set.putJob({ ...before, ...jobColumns(step.state) });
+    record(set, before, { kind: `job.${status}`, cause: event.kind });
+    if (status === 'scheduled' && before.status !== 'pending') {
+      set.beginAttempt(jobId, `attempt ${step.state.attempt} of ${step.state.maxAttempts} was lost; trying again`);
     }
-    for (const effect of step.effects) await this.#oweForJob(jobId, effect);
-    if (before.kind === 'render' && isFinishedJobState(step.state.status)) {
-      await this.#effects.enqueue(tx, { kind: 'plan_rendered_build', buildId: build.id });
+    for (const effect of step.effects) await this.#oweForJob(before, effect);
+    if (before.kind === 'render' && isFinishedJobState(status)) {
+      set.owe({ kind: 'plan_rendered_build', buildId: build.id });
     }
-    await this.notify('job', jobId);
+    set.notices.add(`job:${jobId}`);
+    set.notices.add(`build:${build.id}`);
     return { ok: true };
   }
 
   async apply(event: BuildEvent): Promise<Stepped> {
-    const { tx, build, nowMs } = this;
-    const before = this.#row;
-    const step = stepBuild(buildOf(before), event, nowMs);
+    const { set, row: before } = this;
+    const step = stepBuild(buildOf(before), event, set.nowMs);
     if (!step.ok) return step;
-    const planned_at = event.kind === 'planned' ? new Date(nowMs) : before.planned_at;
-    const columns = { ...buildColumns(step.state), planned_at };
-    const changed = tx.updateTable('builds').set(columns).where('id', '=', build.id).returningAll();
-    this.#row = await changed.executeTakeFirstOrThrow();
-    if (step.state.status !== before.status || event.kind !== 'jobs_changed') {
-      await record(tx, this.#row, { kind: `build.${step.state.status}`, cause: event.kind });
-    }
-    for (const effect of step.effects) await this.#oweForBuild(effect);
-    await this.notify('build', build.id);
+    const planned_at = event.kind === 'planned' ? new Date(set.nowMs) : before.planned_at;
+    this.row = { ...before, ...buildColumns(step.state), planned_at };
+    for (const effect of step.effects) this.#oweForBuild(effect);
+    if (this.row.status !== before.status || event.kind !== 'jobs_changed') {
+      record(set, this.row, { kind: `build.${step.state.status}`, cause: event.kind });
+    } else if (this.row.started_at?.getTime() === before.started_at?.getTime()) return { ok: true };
+    set.putBuild(this.row);
+    set.notices.add(`build:${this.row.id}`);
     return { ok: true };
   }
 
-  /** Until nothing more follows: what the jobs do next, then what that makes of the build. */
-  async settle(): Promise<void> {
-    if (!this.#mustAdvance) return;
-    const jobs = await loadGraph(this.tx, this.#row);
-    const hasMoved = await this.#advance(jobs);
-    const states = (hasMoved ? await loadGraph(this.tx, this.#row) : jobs).map(({ state }) => state);
-    const startedAtMs = this.#row.started_at === null ? await firstStart(this.tx, this.build.id) : null;
-    this.#mustAdvance = false;
-    await this.apply({ kind: 'jobs_changed', states, startedAtMs });
-    await this.settle();
-  }
-
-  async #advance(jobs: readonly GraphJob[]): Promise<boolean> {
-    const { cancel_requested: cancelRequested, timed_out: timedOut, stop_on_failure: stopOnFailure } = this.#row;
-    const next = advance(jobs, { cancelRequested, timedOut, stopOnFailure });
-    for (const id of next.skip) await this.job(id, { kind: 'skip' });
-    for (const id of next.schedule) await this.job(id, { kind: 'ready' });
-    for (const id of next.cancel) await this.job(id, { kind: 'cancel' });
-    for (const id of next.timeOut) await this.job(id, { kind: 'build_timeout' });
-    return next.skip.length + next.schedule.length + next.cancel.length + next.timeOut.length > 0;
-  }
-
-  async #oweForJob(jobId: string, effect: JobEffect): Promise<void> {
+  async #oweForJob(job: JobStateRow, effect: JobEffect): Promise<void> {
+    const { set } = this;
     switch (effect.kind) {
       case 'place_job':
-        return this.notify('placement', 'all');
+        set.notices.add('placement:all');
+        return;
       case 'run_job':
-        return this.#notifyHolder(effect.leaseId);
+        return this.#changeLease(effect.leaseId, {});
       case 'cancel_run':
-        await this.tx
-          .updateTable('leases')
-          .set({ cancel_reason: effect.reason })
-          .where('id', '=', effect.leaseId)
-          .execute();
-        return this.#notifyHolder(effect.leaseId);
-      case 'end_lease':
-        await endLease(this.tx, effect, this.nowMs);
-        return this.notify('placement', 'all');
-      case 'start_stop_timer': {
-        const { leaseId, afterMs } = effect;
-        const owed = { kind: 'stop_deadline', buildId: this.build.id, jobId, leaseId } as const;
-        return this.#effects.enqueue(this.tx, owed, afterMs);
+        return this.#changeLease(effect.leaseId, { cancel_reason: effect.reason });
+      case 'start_stop_timer':
+        return this.#changeLease(effect.leaseId, { due_at: new Date(set.nowMs + effect.afterMs) });
+      case 'end_lease': {
+        await set.readLeases([effect.leaseId]);
+        const lease = set.lease(effect.leaseId);
+        if (lease !== undefined) set.putLease(endedLease(lease, effect.isLost, set.nowMs));
+        set.notices.add('placement:all');
+        return;
       }
       case 'advance_build':
-        this.#mustAdvance = true;
+        this.moved.add(job.id);
     }
   }
 
-  async #oweForBuild(effect: BuildEffect): Promise<void> {
-    const buildId = this.build.id;
+  async #changeLease(leaseId: string, columns: { cancel_reason?: 'canceled' | 'timed_out' | 'lost'; due_at?: Date }) {
+    const { set } = this;
+    await set.readLeases([leaseId]);
+    const lease = set.lease(leaseId);
+    if (lease === undefined) return;
+    set.notices.add(`host:${lease.host_id}`);
+    if (Object.keys(columns).length > 0) set.putLease({ ...lease, ...columns });
+  }
+
+  #oweForBuild(effect: BuildEffect): void {
     switch (effect.kind) {
       case 'advance_build':
-        this.#mustAdvance = true;
+        this.mustReview = true;
         return;
       case 'start_build_timer':
-        return this.#effects.enqueue(this.tx, { kind: 'build_deadline', buildId }, effect.atMs - this.nowMs);
+        this.row = { ...this.row, deadline_at: new Date(effect.atMs) };
+        return;
       case 'build_finished':
-        return this.#effects.enqueue(this.tx, { kind: 'release_layers', buildId });
+        this.set.endBuild(this.build.id);
     }
   }
-
-  async #notifyHolder(leaseId: string): Promise<void> {
-    const lease = await this.tx
-      .selectFrom('leases')
-      .select('host_id')
-      .where('id', '=', leaseId)
-      .executeTakeFirstOrThrow();
-    await this.notify('host', lease.host_id);
-  }
 }
 
-interface GraphJob {
-  readonly id: string;
-  readonly state: JobState;
-  readonly dependsOn: readonly string[];
-}
-
-/** The jobs that speak for a build: its steps once it is planned, until then the one that renders it. */
-async function loadGraph(tx: Tx, build: BuildRow): Promise<readonly GraphJob[]> {
-  const kind = build.planned_at === null ? 'render' : 'step';
-  const jobs = await tx
-    .selectFrom('jobs')
-    .select(['id', 'status'])
-    .where('build_id', '=', build.id)
-    .where('kind', '=', kind)
-    .orderBy('position')
-    .execute();
-  const edges = await tx
-    .selectFrom('job_dependencies')
-    .select(['job_id', 'needs_job_id'])
-    .where('build_id', '=', build.id)
-    .execute();
-  const needs = new Map<string, string[]>(jobs.map(({ id }) => [id, []]));
-  for (const edge of edges) needs.get(edge.job_id)?.push(edge.needs_job_id);
-  return jobs.map(({ id, status }) => ({ id, state: status, dependsOn: needs.get(id) ?? [] }));
-}
-
-async function firstStart(tx: Tx, buildId: string): Promise<number | null> {
-  const { first } = await tx
-    .selectFrom('jobs')
-    .select(({ fn }) => fn.min('started_at').as('first'))
-    .where('build_id', '=', buildId)
-    .where('kind', '=', 'step')
-    .executeTakeFirstOrThrow();
-  return first === null ? null : new Date(first).getTime();
-}
-
-async function record(
-  tx: Tx,
-  subject: { id: string; organization_id: string },
+function record(
+  set: ChangeSet,
+  { id, organization_id }: { id: string; organization_id: string },
   { kind, cause }: { kind: string; cause: string },
-): Promise<void> {
-  await tx
-    .insertInto('events')
-    .values({ organization_id: subject.organization_id, kind, subject: subject.id, payload: JSON.stringify({ cause }) })
-    .execute();
+): void {
+  set.addEvent({ organization_id, kind, subject: id, payload: { cause } });
 }

@@ -1,5 +1,5 @@
 import type { Build, BuildError } from '@caisson/core/build';
-import type { Selectable, Updateable } from 'kysely';
+import type { Selectable } from 'kysely';
 import type { BuildsTable } from './schema.ts';
 
 export type BuildRow = Selectable<BuildsTable>;
@@ -25,7 +25,7 @@ export function buildOf(row: BuildRow): Build {
 }
 
 /** The columns of a build's state. `planned_at` is set by whoever plans it. */
-export function buildColumns(build: Build): Updateable<BuildsTable> {
+export function buildColumns(build: Build) {
   const error = 'error' in build ? build.error : null;
   return {
     status: build.status,

@@ -1,13 +1,34 @@
 import { assertNever } from '@caisson/core/assert-never';
 import type { Job } from '@caisson/core/job';
 import { defaultMaxAttempts } from '@caisson/core/step-job';
-import type { Selectable, Updateable } from 'kysely';
+import type { Selectable } from 'kysely';
 import type { JobsTable } from './schema.ts';
 
 export type JobRow = Selectable<JobsTable>;
 
+/** What the engine reads of a job to change its state: everything but what it runs. */
+export const jobStateColumns = [
+  'id',
+  'organization_id',
+  'build_id',
+  'kind',
+  'status',
+  'timeout_ms',
+  'is_parent',
+  'attempt',
+  'lease_id',
+  'layer_id',
+  'exit_code',
+  'error_code',
+  'error_message',
+  'scheduled_at',
+  'started_at',
+  'finished_at',
+] as const;
+export type JobStateRow = Pick<JobRow, (typeof jobStateColumns)[number]>;
+
 /** The job of a row, as the state machine sees it. A row that no state describes is corrupt and throws. */
-export function jobOf(row: JobRow): Job {
+export function jobOf(row: JobStateRow): Job {
   const attempts = { attempt: row.attempt, maxAttempts: defaultMaxAttempts };
   const startedAtMs = row.started_at?.getTime() ?? null;
   switch (row.status) {
@@ -38,7 +59,7 @@ export function jobOf(row: JobRow): Job {
 }
 
 /** The columns of a job's state; every one of them, so that nothing of an earlier state stays. */
-export function jobColumns(job: Job): Updateable<JobsTable> {
+export function jobColumns(job: Job) {
   const error = 'error' in job ? job.error : null;
   return {
     status: job.status,
@@ -53,11 +74,15 @@ export function jobColumns(job: Job): Updateable<JobsTable> {
   };
 }
 
-function heldOf(row: JobRow): { leaseId: string; scheduledAtMs: number } {
+function heldOf(row: JobStateRow): { leaseId: string; scheduledAtMs: number } {
   return { leaseId: must(row.lease_id, row), scheduledAtMs: must(row.scheduled_at, row).getTime() };
 }
 
-function finishedOf(row: JobRow): { scheduledAtMs: number | null; startedAtMs: number | null; finishedAtMs: number } {
+function finishedOf(row: JobStateRow): {
+  scheduledAtMs: number | null;
+  startedAtMs: number | null;
+  finishedAtMs: number;
+} {
   return {
     scheduledAtMs: row.scheduled_at?.getTime() ?? null,
     startedAtMs: row.started_at?.getTime() ?? null,
@@ -65,11 +90,11 @@ function finishedOf(row: JobRow): { scheduledAtMs: number | null; startedAtMs: n
   };
 }
 
-function errorOf(row: JobRow): { code: string; message: string } | null {
+function errorOf(row: JobStateRow): { code: string; message: string } | null {
   return row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' };
 }
 
-function must<T>(value: T | null, row: JobRow): T {
+function must<T>(value: T | null, row: JobStateRow): T {
   if (value === null) throw new Error(`job ${row.id} is ${row.status} but a column of that state is null`);
   return value;
 }

@@ -79,6 +79,7 @@ export interface BuildsTable {
   timed_out: Generated<boolean>;
   planned_at: NullableTime;
   timeout_ms: Int8 | null;
+  deadline_at: NullableTime;
   error_code: string | null;
   error_message: string | null;
   created_by: string | null;
@@ -109,6 +110,7 @@ export interface JobsTable {
   attempt: Generated<number>;
   lease_id: string | null;
   layer_id: string | null;
+  log_start_seq: Generated<Int8>;
   exit_code: number | null;
   error_code: string | null;
   error_message: string | null;
@@ -164,6 +166,7 @@ export interface LeasesTable {
   cancel_reason: 'canceled' | 'timed_out' | 'lost' | null;
   acquired_at: Time;
   expires_at: Time;
+  due_at: NullableTime;
   released_at: NullableTime;
 }
 

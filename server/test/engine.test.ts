@@ -112,7 +112,7 @@ test('a cancel with no host at all ends at once, and a finished build stays as i
   expect(ended.status).toBe('canceled');
   await rig.engine.cancelBuild(build.id);
   await changeBuild(
-    { db: rig.db, effects: { enqueue: async () => {}, perform: async () => {}, stop: async () => {} } },
+    { db: rig.db, effects: { enqueue: async () => {} }, notifications: { tell: async () => {}, wake: () => {} } },
     build.id,
     (change) => change.apply({ kind: 'build_timeout' }),
   );

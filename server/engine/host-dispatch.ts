@@ -1,0 +1,141 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { RunAssignment, RunResult } from '@caisson/contracts/host-api';
+import { sql } from 'kysely';
+import { loadAssignments } from './assignment.ts';
+import { makeBatcher } from './batcher.ts';
+import { crashPoint } from './crash-point.ts';
+import type { Link } from './host-link.ts';
+import type { LoopSpec } from './loop.ts';
+import { changeBuild } from './transition.ts';
+
+const lookAgainMs = 1_000;
+const retryMs = 500;
+const tellAgainMs = 5_000;
+
+/** Hands a host its leases, each on its own: one with a large source keeps no other waiting. */
+export interface Dispatcher {
+  readonly loop: LoopSpec;
+  /** Resolves when the lease is not being handed over, or that has failed. */
+  settled(leaseId: string): Promise<void>;
+  /** Resolves when nothing is being handed over. */
+  idle(): Promise<void>;
+}
+
+/** Level-triggered: whatever the tables say this host shall start or end, and has not confirmed. */
+export function makeDispatcher(link: Link): Dispatcher {
+  const { deps, host, hostId } = link;
+  const underWay = new Map<string, Promise<void>>();
+  const told = new Map<string, number>();
+  const sources = new Map<string, Promise<void>>();
+  const confirmed = makeBatcher((leaseIds: readonly string[]) => confirm(link, leaseIds));
+
+  function bringSource(digest: string): Promise<void> {
+    const known = sources.get(digest) ?? sendSource(link, digest).finally(() => sources.delete(digest));
+    sources.set(digest, known);
+    return known;
+  }
+
+  async function hand(assignment: RunAssignment): Promise<void> {
+    const { leaseId, sourceDigest } = assignment;
+    try {
+      if (sourceDigest !== null) await bringSource(sourceDigest);
+      await host.startRun(assignment);
+      crashPoint('dispatch.told');
+      await confirmed.add(leaseId);
+    } catch (error) {
+      if (error instanceof SourceMissing) return refuse(link, leaseId);
+      deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host; trying again');
+      await delay(retryMs);
+    }
+  }
+
+  async function handAll(leaseIds: readonly string[]): Promise<void> {
+    for (const assignment of await loadAssignments(deps.db, leaseIds, deps.defaults)) {
+      const { leaseId } = assignment;
+      const handed = hand(assignment)
+        .catch((error) => deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host'))
+        .finally(() => underWay.delete(leaseId));
+      underWay.set(leaseId, handed);
+    }
+  }
+
+  async function endAll(leases: readonly HeldRow[]): Promise<void> {
+    const nowMs = performance.now();
+    for (const [leaseId, atMs] of told) if (nowMs - atMs >= tellAgainMs) told.delete(leaseId);
+    await Promise.all(
+      leases.map(async ({ id: leaseId, fence, cancel_reason }) => {
+        if (cancel_reason === null || told.has(leaseId)) return;
+        await host.cancelRun({ leaseId, fence }, cancel_reason);
+        crashPoint('cancel.told');
+        told.set(leaseId, nowMs);
+      }),
+    );
+  }
+
+  return {
+    loop: {
+      name: 'dispatch',
+      everyMs: lookAgainMs,
+      async run() {
+        const leases = await loadUnconfirmed(link);
+        const fresh = leases.filter(({ id, is_dispatched }) => !is_dispatched && !underWay.has(id)).map(({ id }) => id);
+        if (fresh.length > 0) await handAll(fresh);
+        await endAll(leases.filter(({ id, is_dispatched }) => is_dispatched && !underWay.has(id)));
+      },
+    },
+    settled: (leaseId) => underWay.get(leaseId) ?? Promise.resolve(),
+    async idle() {
+      await Promise.all(underWay.values());
+    },
+  };
+}
+
+interface HeldRow {
+  readonly id: string;
+  readonly fence: number;
+  readonly is_dispatched: boolean;
+  readonly cancel_reason: 'canceled' | 'timed_out' | 'lost' | null;
+}
+
+async function loadUnconfirmed({ deps, hostId }: Link): Promise<readonly HeldRow[]> {
+  return deps.db
+    .selectFrom('leases')
+    .select(['id', 'fence', 'cancel_reason'])
+    .select(({ eb }) => eb('dispatched_at', 'is not', null).$castTo<boolean>().as('is_dispatched'))
+    .where('host_id', '=', hostId)
+    .where('status', '=', 'held')
+    .where(({ or, eb }) => or([eb('dispatched_at', 'is', null), eb('cancel_reason', 'is not', null)]))
+    .orderBy('fence')
+    .execute();
+}
+
+async function confirm({ deps }: Link, leaseIds: readonly string[]): Promise<void> {
+  await sql`
+    with told as (select id from leases where id = any(${leaseIds}::uuid[]) order by id for no key update)
+    update leases set dispatched_at = clock_timestamp() from told where leases.id = told.id`.execute(deps.db);
+  crashPoint('dispatch.confirmed');
+}
+
+class SourceMissing extends Error {}
+
+async function sendSource({ deps, host }: Link, digest: string): Promise<void> {
+  if (await host.hasBlob(digest)) return;
+  if (!(await deps.blobs.has(digest))) throw new SourceMissing(digest);
+  await host.putBlob(digest, deps.blobs.read(digest));
+  crashPoint('dispatch.source_sent');
+}
+
+/** No host will ever be able to begin it. */
+async function refuse({ deps }: Link, leaseId: string): Promise<void> {
+  const message = 'The source archive of this build is gone from the control plane. Run the build again.';
+  const result: RunResult = { outcome: 'failed', code: 'source_invalid', message };
+  const row = await deps.db
+    .selectFrom('leases')
+    .innerJoin('jobs', 'jobs.id', 'leases.job_id')
+    .select(['jobs.id', 'jobs.build_id'])
+    .where('leases.id', '=', leaseId)
+    .executeTakeFirstOrThrow();
+  await changeBuild(deps, row.build_id, (change) =>
+    change.job(row.id, { kind: 'finished', leaseId, atMs: change.set.nowMs, result }),
+  );
+}
