@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { type DiskUse, measureDisk } from './disk-use.ts';
 import type { WritableDisk } from './machine-driver.ts';
@@ -40,6 +41,8 @@ interface Watched {
   measuredAtMs: number;
   /** How long that took: counting never takes more than a tenth of the time. */
   measureMs: number;
+  /** The count under way; there is never a second one. */
+  measuring: Promise<void> | null;
   verdict: AppError | null;
 }
 
@@ -50,19 +53,30 @@ interface FreeSpace extends DiskUse {
 const bytesPerEntry = 4096;
 const slowestMs = 60_000;
 const measureTimeoutMs = 120_000;
+/** How long is waited for the counts when the host runs out; one that takes longer is charged with all that is gone. */
+const hurriedMs = 5_000;
 const reserve = { bytes: 2 * 2 ** 30, share: 1 / 50 };
 
 export function createDiskWatch(options: DiskWatchOptions = {}): DiskWatch {
   const all = new Set<Watched>();
   let timer: NodeJS.Timeout | null = null;
+  let isKeeping = false;
+  const keepReserveOnce = async () => {
+    if (isKeeping) return;
+    isKeeping = true;
+    await keepReserve([...all], options.reserveBytes).catch(() => {});
+    isKeeping = false;
+  };
+  // A tree that takes long to count keeps nobody waiting but its own watch; what fails is tried again at the next look.
+  const lookAtAll = () => {
+    for (const watched of all) void look(watched).catch(() => {});
+    void keepReserveOnce();
+    timer = null;
+    schedule();
+  };
   const schedule = () => {
     if (timer !== null || all.size === 0) return;
-    timer = setTimeout(async () => {
-      for (const watched of all) await look(watched).catch(() => {});
-      await keepReserve([...all], options.reserveBytes).catch(() => {});
-      timer = null;
-      schedule();
-    }, options.intervalMs ?? 2_000);
+    timer = setTimeout(lookAtAll, options.intervalMs ?? 2_000);
     timer.unref();
   };
   return {
@@ -92,8 +106,10 @@ async function begin(disk: WritableDisk, limitBytes: number): Promise<Watched> {
     verdict: null,
     used: { bytes: 0, entries: 0 },
     freeThen: await freeSpace(disk),
-    measuredAtMs: Date.now(),
+    // Never: one that was taken up from an earlier process may hold a lot already.
+    measuredAtMs: 0,
     measureMs: 0,
+    measuring: null,
   };
 }
 
@@ -116,7 +132,7 @@ function isOver(use: DiskUse, limit: DiskUse): boolean {
 
 async function look(watched: Watched): Promise<void> {
   const sinceMs = Date.now() - watched.measuredAtMs;
-  if (watched.verdict || sinceMs < watched.measureMs * 10) return;
+  if (watched.verdict || watched.measuring || sinceMs < watched.measureMs * 10) return;
   const most = mostUse(watched, await freeSpace(watched.disk));
   if (isOver(most, watched.limit) || sinceMs > slowestMs) await measure(watched);
   if (isOver(watched.used, watched.limit)) end(watched, overLimit(watched));
@@ -127,8 +143,15 @@ async function checkNow(watched: Watched): Promise<void> {
   if (isOver(watched.used, watched.limit)) throw overLimit(watched);
 }
 
+function measure(watched: Watched): Promise<void> {
+  watched.measuring ??= count(watched).finally(() => {
+    watched.measuring = null;
+  });
+  return watched.measuring;
+}
+
 /** A tree that cannot be counted in time is charged with all that is gone since. */
-async function measure(watched: Watched): Promise<void> {
+async function count(watched: Watched): Promise<void> {
   const startedAtMs = Date.now();
   const free = await freeSpace(watched.disk);
   watched.used = (await measureDisk(watched.disk, measureTimeoutMs)) ?? mostUse(watched, free);
@@ -147,11 +170,15 @@ async function keepReserve(all: readonly Watched[], reserveBytes: number | undef
   const free = await freeSpace(first.disk);
   const wanted = reserveBytes ?? Math.min(reserve.bytes, free.sizeBytes * reserve.share);
   if (free.bytes >= wanted) return;
-  for (const watched of all) await measure(watched);
-  const largest = all.reduce((a, b) => (b.used.bytes > a.used.bytes ? b : a));
-  if (largest.used.bytes < wanted / 8 && free.bytes > wanted / 4) return;
-  const message = `the host has only ${mebibytes(free.bytes)} of disk left, and this job had written ${mebibytes(largest.used.bytes)}, the most of all`;
-  end(largest, new AppError('disk_full', message));
+  await Promise.race([Promise.all(all.map(measure)), delay(hurriedMs, null, { ref: false })]);
+  const uses = all.map((watched) => ({
+    watched,
+    bytes: watched.measuring ? mostUse(watched, free).bytes : watched.used.bytes,
+  }));
+  const largest = uses.reduce((a, b) => (b.bytes > a.bytes ? b : a));
+  if (largest.bytes < wanted / 8 && free.bytes > wanted / 4) return;
+  const message = `the host has only ${mebibytes(free.bytes)} of disk left, and this job had written ${mebibytes(largest.bytes)}, the most of all`;
+  end(largest.watched, new AppError('disk_full', message));
 }
 
 function end(watched: Watched, error: AppError): void {

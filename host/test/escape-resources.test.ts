@@ -32,15 +32,12 @@ async function expectWell(): Promise<void> {
 const expectGone = async () => expect(await test.driver.list()).toEqual(['neighbour']);
 
 describe('a job', () => {
-  it('that forks without end is held by its limit and fails', async () => {
-    const text = 'bomb() { bomb | bomb & }; while :; do bomb 2>/dev/null; done';
-    const ended = run({ text, timeoutMs: 1_500 });
+  it('that forks without end is held by its limit and is ended at its time', async () => {
+    const ended = run({ text: '/bin/hostile-probe forks', timeoutMs: 1_500 });
     const group = await pollForProcesses(20);
     await expectWell();
     expect(group).toBeLessThanOrEqual(64);
-    const { result } = await ended;
-    if (result.outcome === 'exited') expect(result.exitCode).not.toBe(0);
-    else expect(result).toEqual({ outcome: 'timed_out' });
+    expect((await ended).result).toEqual({ outcome: 'timed_out' });
     await expectGone();
   });
 

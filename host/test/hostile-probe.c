@@ -376,6 +376,10 @@ static _Noreturn void hold(int (*take)(void)) {
   fflush(stdout);
   for (;;) pause();
 }
+/* Every process of it forks on, whatever the limit says. */
+static _Noreturn int forks(void) {
+  for (;;) fork();
+}
 static int one_watcher(void) { return inotify_init(); }
 static int one_descriptor(void) { return dup(0); }
 static int one_pipe(void) {
@@ -500,7 +504,7 @@ static const struct {
   A(host_name), A(domain_name), A(watch_all), A(quota), A(hang_up), A(other_personality), A(packet_socket), A(crypto_socket), A(kill_init),
   A(ports), A(every_clone), A(every_unshare), A(every_setns), A(clone3), A(netlink_families), A(address_families), A(raw_families),
   A(effective_rights), A(set_file_capability), A(every_right), A(ambient_right), A(dropped_no_new_privileges), A(realtime), A(nicer),
-  A(realtime_disk), A(listened_to_host), A(datagrams), A(streams), A(watchers), A(descriptors), A(pipes), A(user_marks), A(disk_of_host), A(memory_device), A(kernel_messages), A(kvm_device), A(fuse_device),
+  A(realtime_disk), A(listened_to_host), A(datagrams), A(streams), A(forks), A(watchers), A(descriptors), A(pipes), A(user_marks), A(disk_of_host), A(memory_device), A(kernel_messages), A(kvm_device), A(fuse_device),
   A(tunnel_device), A(loop_device), A(whiteout), A(trusted_opaque), A(trusted_redirect), A(immutable), A(freeze),
   A(init_descriptor), A(init_memory), A(init_environment), A(init_address_space), A(init_root), A(init_namespace), A(init_map),
   A(init_link), A(trace_init), A(signal_pid), A(abstract_socket), A(vsock_host), A(flows), A(datagram_to_name_server), A(clock_back), A(clock_adjusted), A(loaded_program),
