@@ -113,16 +113,20 @@ export function openBuilds(url: string, token: string): Builds {
     const endsAtMs = Date.now() + withinMs;
     for (let last = 'not seen'; ; await delay(lookEveryMs)) {
       if (Date.now() > endsAtMs) throw new Error(`build ${number} is still ${last}`);
-      const seen = await Promise.all([builds.show(number), builds.jobs(number)]).catch((error: unknown) => {
+      const seen = await see(number).catch((error: unknown) => {
         if (hasCode(error, 'service_unavailable') || hasCode(error, 'database_unavailable')) return null;
         throw error;
       });
       if (seen === null) continue;
-      const [build, jobs] = seen;
-      const found = find({ build, jobs });
-      if (found !== undefined) return { found, seen: { build, jobs } };
-      last = `${build.state}: ${stateText(jobs)}`;
+      const found = find(seen);
+      if (found !== undefined) return { found, seen };
+      last = `${seen.build.state}: ${stateText(seen.jobs)}`;
     }
+  }
+
+  /** The build before its jobs, so that those of an ended build are ended. */
+  async function see(number: number): Promise<Ended> {
+    return { build: await builds.show(number), jobs: await builds.jobs(number) };
   }
 
   async function makePipeline(): Promise<void> {
