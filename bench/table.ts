@@ -24,6 +24,7 @@ export function rowLines(row: RowResult): readonly string[] {
     lines.push(`  ${padded.join('  ')}`.trimEnd());
   }
   for (const { name, reasons } of row.series) for (const reason of reasons) lines.push(`  failed: ${name}: ${reason}`);
+  for (const note of row.notes) lines.push(`  note: ${note}`);
   if (row.reach !== null) lines.push(`  goal: ${row.reach}`);
   if (busyWith(row) > busyFrom) lines.push(`  measured beside other work: ${percent(busyWith(row))} of the processors`);
   return lines;
