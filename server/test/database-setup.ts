@@ -3,7 +3,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import { pino } from 'pino';
 import type { TestProject } from 'vitest/node';
+import { openEffects } from '../engine/effects.ts';
 import { startPostgres } from '../postgres-supervisor.ts';
 import { migrate } from '../store/migrate.ts';
 
@@ -45,7 +47,11 @@ async function start(dataDir: string) {
   await admin.connect();
   await admin.query(`create database ${templateName}`);
   await admin.end();
-  await migrate(withDatabase(postgres.connectionString, templateName));
+  const template = withDatabase(postgres.connectionString, templateName);
+  await migrate(template);
+  // The queue makes its own tables, which takes longer than everything else a test needs.
+  const effects = await openEffects(template, pino({ level: 'silent' }));
+  await effects.stop();
   return postgres;
 }
 

@@ -14,15 +14,9 @@ import type { BuildRow } from '../store/build-row.ts';
 import { type Database, openDatabase } from '../store/database.ts';
 import type { JobRow } from '../store/job-row.ts';
 import { freshDatabase } from './database.ts';
+import { testDefaults } from './test-defaults.ts';
 
-export const testDefaults: RunDefaults = {
-  shape: { cpus: 1, memoryBytes: 2 ** 30, diskBytes: 2 ** 30, pids: 100 },
-  image: 'minimal',
-  jobTimeoutMs: 60_000,
-  renderTimeoutMs: 60_000,
-  graceMs: 1_000,
-  maxOutputBytes: 2 ** 20,
-};
+export { testDefaults };
 
 /** A real engine on a real database, with an organization and a pipeline in it. */
 export interface EngineRig {

@@ -27,6 +27,8 @@ export interface ScriptedHost extends HostApi {
   isCutOff: boolean;
   /** Forgets every run, as if its disk was wiped. */
   wipe(): void;
+  /** Forgets one run. */
+  forget(leaseId: string): void;
   /** Sends all unacknowledged messages once more. */
   repeat(): void;
 }
@@ -63,6 +65,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     released,
     isCutOff: false,
     wipe: () => runs.clear(),
+    forget: (leaseId) => void runs.delete(leaseId),
     repeat() {
       for (const run of runs.values()) run.sent = 0;
       wakeUp.resolve();

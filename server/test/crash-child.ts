@@ -1,0 +1,41 @@
+import { connectHost } from '@caisson/contracts/host-client';
+import { pino } from 'pino';
+import { watchCrashPoints } from '../engine/crash-point.ts';
+import { openEffects } from '../engine/effects.ts';
+import type { NewBuild } from '../engine/engine.ts';
+import { makeEngine } from '../engine/make-engine.ts';
+import { openNotifications } from '../engine/notifications.ts';
+import { openDirectoryBlobs } from '../store/blobs.ts';
+import { openDatabase } from '../store/database.ts';
+import type { CrashSettings } from './crash-plane.ts';
+import { testDefaults } from './test-defaults.ts';
+
+// A control plane without doors, in a process that ends itself by SIGKILL at the point it is told.
+const { connectionString, hostSockets, blobDir, crashAt }: CrashSettings = JSON.parse(process.argv[2] ?? '');
+let reached = 0;
+watchCrashPoints((name) => {
+  if (name !== crashAt?.point) return;
+  reached += 1;
+  if (reached === crashAt.hit) process.kill(process.pid, 'SIGKILL');
+});
+
+const logger = pino({ level: 'silent' });
+const { db } = openDatabase(connectionString);
+const engine = await makeEngine({
+  db,
+  connectionString,
+  notifications: await openNotifications(connectionString, logger),
+  effects: await openEffects(connectionString, logger),
+  blobs: await openDirectoryBlobs(blobDir),
+  defaults: testDefaults,
+  logger,
+});
+for (const hostSocket of hostSockets) engine.attachHost(connectHost(hostSocket));
+
+process.on('message', ({ build, cancel }: { build?: NewBuild; cancel?: string }) => {
+  // What fails here is missing in the database, where the test looks.
+  if (build !== undefined) engine.createBuild(build).catch(() => {});
+  if (cancel !== undefined) engine.cancelBuild(cancel).catch(() => {});
+});
+process.once('disconnect', () => process.exit());
+process.send?.('ready');

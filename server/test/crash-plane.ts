@@ -1,0 +1,46 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import type { NewBuild } from '../engine/engine.ts';
+
+export interface CrashSettings {
+  readonly connectionString: string;
+  readonly hostSockets: readonly string[];
+  readonly blobDir: string;
+  /** Where the process ends itself, and at which time it comes by. */
+  readonly crashAt: { readonly point: string; readonly hit: number } | null;
+}
+
+/** A control plane in a process of its own. */
+export interface CrashPlane {
+  build(build: NewBuild): void;
+  cancel(buildId: string): void;
+  /** Resolves when the process is gone, with the signal that ended it. */
+  readonly ended: Promise<NodeJS.Signals | null>;
+  isRunning(): boolean;
+  kill(): Promise<void>;
+}
+
+/** Starts one; it may be gone already when this resolves. */
+export async function startPlane(settings: CrashSettings): Promise<CrashPlane> {
+  const child = fork(new URL('crash-child.ts', import.meta.url), [JSON.stringify(settings)], {
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const ended = once(child, 'exit').then(([, signal]) => signal as NodeJS.Signals | null);
+  await Promise.race([once(child, 'message'), ended]);
+  return {
+    build: (build) => send(child, { build }),
+    cancel: (cancel) => send(child, { cancel }),
+    ended,
+    isRunning: () => child.exitCode === null && child.signalCode === null,
+    async kill() {
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+/** A process that is gone, or goes meanwhile, hears nothing. */
+function send(child: ChildProcess, message: object): void {
+  if (child.connected) child.send(message, () => {});
+}
