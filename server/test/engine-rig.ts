@@ -3,13 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HostApi } from '@caisson/contracts/host-api';
+import type { Pool } from 'pg';
 import { pino } from 'pino';
 import type { RunDefaults } from '../engine/assignment.ts';
 import { openEffects } from '../engine/effects.ts';
-import type { CreatedBuild } from '../engine/engine.ts';
+import type { CreatedBuild, NewBuild } from '../engine/engine.ts';
 import { makeEngine, type RunningEngine } from '../engine/make-engine.ts';
 import { openNotifications } from '../engine/notifications.ts';
-import { openDirectoryBlobs } from '../store/blobs.ts';
+import { type Blobs, openDirectoryBlobs } from '../store/blobs.ts';
 import type { BuildRow } from '../store/build-row.ts';
 import { type Database, openDatabase } from '../store/database.ts';
 import type { JobRow } from '../store/job-row.ts';
@@ -18,16 +19,24 @@ import { testDefaults } from './test-defaults.ts';
 
 export { testDefaults };
 
+interface BuildOptions {
+  readonly stopOnFailure?: boolean;
+  readonly sourceDigest?: string;
+}
+
 /** A real engine on a real database, with an organization and a pipeline in it. */
 export interface EngineRig {
   readonly connectionString: string;
   readonly db: Database;
+  readonly pool: Pool;
+  readonly blobs: Blobs;
   readonly engine: RunningEngine;
   readonly organizationId: string;
   readonly pipelineId: string;
   /** Another control plane on the same database. */
   another(): Promise<RunningEngine>;
-  build(pipelineIr: string | null, options?: { stopOnFailure?: boolean; sourceDigest?: string }): Promise<CreatedBuild>;
+  newBuild(pipelineIr: string | null, options?: BuildOptions): NewBuild;
+  build(pipelineIr: string | null, options?: BuildOptions): Promise<CreatedBuild>;
   /** The build once it is over; rejects after `withinMs`. */
   ended(buildId: string, withinMs?: number): Promise<BuildRow>;
   /** The first row for which `isSo` holds, looking again on every change of the build. */
@@ -44,7 +53,7 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
   const { connectionString, drop } = await freshDatabase();
   const directory = await mkdtemp(join(tmpdir(), 'caisson-engine-'));
   const logger = pino({ level: 'silent' });
-  const { db, close } = openDatabase(connectionString);
+  const { db, pool, close } = openDatabase(connectionString);
   const notifications = await openNotifications(connectionString, logger);
   const blobs = await openDirectoryBlobs(directory);
   const engines: RunningEngine[] = [];
@@ -77,28 +86,40 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
     })
     .execute();
 
+  /** Null while the database is away. */
+  async function read(buildId: string): Promise<readonly [BuildRow | null, readonly JobRow[]]> {
+    try {
+      const build = await db.selectFrom('builds').selectAll().where('id', '=', buildId).executeTakeFirstOrThrow();
+      return [build, await db.selectFrom('jobs').selectAll().where('build_id', '=', buildId).execute()];
+    } catch {
+      return [null, []];
+    }
+  }
+
   const rig: EngineRig = {
     connectionString,
     db,
+    pool,
+    blobs,
     engine,
     organizationId,
     pipelineId,
     another: start,
-    build: (pipelineIr, { stopOnFailure = false, sourceDigest } = {}) =>
-      engine.createBuild({
-        organizationId,
-        pipelineId,
-        trigger: 'api',
-        createdBy: null,
-        branch: 'main',
-        commit: '0'.repeat(40),
-        message: null,
-        env: { FROM_BUILD: 'yes' },
-        sourceDigest: sourceDigest ?? null,
-        pipelineIr,
-        renderSlug: null,
-        stopOnFailure,
-      }),
+    newBuild: (pipelineIr, { stopOnFailure = false, sourceDigest } = {}) => ({
+      organizationId,
+      pipelineId,
+      trigger: 'api',
+      createdBy: null,
+      branch: 'main',
+      commit: '0'.repeat(40),
+      message: null,
+      env: { FROM_BUILD: 'yes' },
+      sourceDigest: sourceDigest ?? null,
+      pipelineIr,
+      renderSlug: null,
+      stopOnFailure,
+    }),
+    build: (pipelineIr, options) => engine.createBuild(rig.newBuild(pipelineIr, options)),
     ended: (buildId, withinMs) => rig.until(buildId, (build) => build.finished_at !== null, withinMs),
     async until(buildId, isSo, withinMs = 30_000) {
       const deadlineMs = Date.now() + withinMs;
@@ -110,10 +131,9 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
             wake = resolve;
             setTimeout(resolve, 250);
           });
-          const build = await db.selectFrom('builds').selectAll().where('id', '=', buildId).executeTakeFirstOrThrow();
-          const jobs = await db.selectFrom('jobs').selectAll().where('build_id', '=', buildId).execute();
-          if (isSo(build, jobs)) return build;
-          if (Date.now() > deadlineMs) {
+          const [build, jobs] = await read(buildId);
+          if (build !== null && isSo(build, jobs)) return build;
+          if (build !== null && Date.now() > deadlineMs) {
             throw new Error(
               `the build is ${build.status}: ${jobs.map((job) => `${job.step_key} ${job.status}`).join(', ')}`,
             );

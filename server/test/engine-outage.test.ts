@@ -1,0 +1,124 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import pg from 'pg';
+import { afterEach, expect, test } from 'vitest';
+import { openDatabase } from '../store/database.ts';
+import { startPlane } from './crash-plane.ts';
+import { type EngineRig, engineRig, ir } from './engine-rig.ts';
+import { serveHost } from './host-socket.ts';
+import { exited, type Script, scriptedHost } from './scripted-host.ts';
+
+let rig: EngineRig;
+const cleanups: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+  await rig.close();
+});
+
+const graph = ir({
+  install: ['install'],
+  ...Object.fromEntries(Array.from({ length: 12 }, (_each, index) => [`fork-${index}`, ['fork', 'install']] as const)),
+});
+const lines = 30;
+
+const talk: Script = async ({ print }) => {
+  for (let line = 1; line <= lines; line += 1) {
+    print(`line ${line}\n`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  return exited(0);
+};
+
+/** Every build passed, every job ran once, every log is whole. */
+async function expectOnce(taken: readonly { leaseId: string }[], builds: number): Promise<void> {
+  expect(new Set(taken.map(({ leaseId }) => leaseId)).size).toBe(taken.length);
+  expect(taken).toHaveLength(builds * 13);
+  const logs = await sql<{ text: string }>`
+    select string_agg(convert_from(content, 'UTF8'), '' order by seq) as text from log_chunks group by job_id`.execute(
+    rig.db,
+  );
+  const whole = Array.from({ length: lines }, (_line, index) => `line ${index + 1}\n`).join('');
+  expect(logs.rows).toHaveLength(builds * 13);
+  expect(new Set(logs.rows.map(({ text }) => text))).toEqual(new Set([whole]));
+}
+
+async function terminate(connectionString: string, where: string): Promise<number> {
+  const client = new pg.Client({ connectionString });
+  await client.connect();
+  try {
+    const { rowCount } = await client.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and pid <> pg_backend_pid() and ${where}`,
+    );
+    return rowCount ?? 0;
+  } finally {
+    await client.end();
+  }
+}
+
+test('all connections to PostgreSQL ended again and again in the middle of builds', async () => {
+  const host = scriptedHost(talk);
+  rig = await engineRig([host]);
+  await rig.another();
+  const builds = await Promise.all(Array.from({ length: 4 }, () => rig.build(graph)));
+  for (let round = 0; round < 3; round += 1) {
+    expect(await terminate(rig.connectionString, 'true')).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  for (const { build } of builds) expect((await rig.ended(build.id)).status).toBe('passed');
+  await expectOnce(host.taken, 4);
+});
+
+test('without the connection that listens a build comes to its end, and it listens again', async () => {
+  const host = scriptedHost(talk);
+  rig = await engineRig([host]);
+  const isListening = `application_name = 'caisson-listen'`;
+  expect(await terminate(rig.connectionString, isListening)).toBe(1);
+  const { build } = await rig.build(graph);
+  expect((await rig.ended(build.id)).status).toBe('passed');
+  await expect.poll(() => terminate(rig.connectionString, isListening)).toBe(1);
+});
+
+test('connections used up by others for a while only delay', async () => {
+  const host = scriptedHost(talk);
+  rig = await engineRig([host]);
+  const held = await Promise.all(Array.from({ length: 10 }, () => rig.pool.connect()));
+  const building = rig.build(graph);
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(host.taken).toEqual([]);
+  for (const client of held) client.release();
+  const { build } = await building;
+  expect((await rig.ended(build.id)).status).toBe('passed');
+});
+
+test('one of three control planes under load is killed, and nothing is lost or repeated', async () => {
+  const hosts = [scriptedHost(talk), scriptedHost(talk), scriptedHost(talk)];
+  rig = await engineRig([]);
+  await rig.engine.stop();
+  const dir = await mkdtemp(join(tmpdir(), 'caisson-planes-'));
+  cleanups.push(() => rm(dir, { recursive: true, force: true }));
+  const hostSockets = hosts.map((_host, index) => join(dir, `host-${index}`));
+  for (const [index, host] of hosts.entries()) {
+    const served = await serveHost(host, hostSockets[index] ?? '');
+    cleanups.push(() => served.close());
+  }
+  const settings = {
+    ...{ connectionString: rig.connectionString, hostSockets, blobDir: join(dir, 'blobs') },
+    crashAt: null,
+  };
+  const planes = await Promise.all([0, 1, 2].map(() => startPlane(settings)));
+  cleanups.push(() => Promise.all(planes.map((plane) => plane.kill())).then(() => {}));
+  const { db, close } = openDatabase(rig.connectionString, 1);
+  cleanups.push(close);
+  const states = async () => (await db.selectFrom('builds').select('status').execute()).map(({ status }) => status);
+  for (let count = 0; count < 12; count += 1) planes[count % 3]?.build(rig.newBuild(graph));
+  await expect.poll(async () => (await states()).length, { timeout: 20_000 }).toBe(12);
+  await planes[0]?.kill();
+  await expect.poll(states, { timeout: 30_000 }).toEqual(Array.from({ length: 12 }, () => 'passed'));
+  await expectOnce(
+    hosts.flatMap(({ taken }) => taken),
+    12,
+  );
+});
