@@ -31,7 +31,7 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
 }
 
-const lookEveryMs = 100;
+const lookEveryMs = 50;
 const finishedStates: readonly string[] = ['passed', 'failed', 'canceled'];
 const logStates: readonly string[] = [
   'running',

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
 import type {
   CancelReason,
   HostApi,
@@ -87,6 +88,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
   }
 
   const starting = new Map<string, Promise<void>>();
+  let isClosing = false;
   return {
     describe: async () => parts.description,
     heartbeat: async () => ({
@@ -101,6 +103,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
     async startRun(assignment: RunAssignment) {
       const { leaseId } = assignment;
       if (runs.has(leaseId)) return;
+      if (isClosing) throw new AppError('service_unavailable', 'the host stops; give the job to another one');
       const start =
         starting.get(leaseId) ?? createJournal(runsDir, assignment).then((journal) => begin(journal, noHistory));
       starting.set(leaseId, start);
@@ -113,11 +116,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
     async acknowledge(acks: readonly RunAck[]) {
       for (const { leaseId, seq } of acks) {
         const entry = runs.get(leaseId);
-        if (entry === undefined) continue;
-        while (entry.unacknowledged[0] !== undefined && entry.unacknowledged[0].lastSeq <= seq) {
-          entry.acknowledgedPosition = entry.unacknowledged.shift()?.position ?? 0;
-        }
-        if (seq < entry.journal.lastSeq || !entry.journal.isFinished) continue;
+        if (entry === undefined || !isOverWith(entry, seq)) continue;
         runs.delete(leaseId);
         if (runs.size === 0) allHeard.resolve();
         await entry.journal.remove();
@@ -128,6 +127,8 @@ export async function createHost(parts: HostParts): Promise<Host> {
       await parts.layers.collect();
     },
     async close({ end }) {
+      isClosing = true;
+      await Promise.allSettled(starting.values());
       const live = [...runs.values()];
       for (const { run } of live) {
         if (end) run?.cancel('lost');
@@ -140,6 +141,14 @@ export async function createHost(parts: HostParts): Promise<Host> {
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
     },
   };
+}
+
+/** Notes that everything up to `seq` is stored elsewhere; true when that was the last of the run. */
+function isOverWith(run: WatchedRun, seq: number): boolean {
+  while (run.unacknowledged[0] !== undefined && run.unacknowledged[0].lastSeq <= seq) {
+    run.acknowledgedPosition = run.unacknowledged.shift()?.position ?? 0;
+  }
+  return run.journal.isFinished && seq >= run.journal.lastSeq;
 }
 
 async function recover(
