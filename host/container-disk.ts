@@ -5,6 +5,7 @@ import { asAppError } from './container-errors.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import { idMap } from './id-map.ts';
 import { overlayLowers } from './layer-overlay.ts';
+import { removeTree } from './layer-tree.ts';
 import { runProgram } from './run-program.ts';
 
 /** The kernel reads mount options from one page. */
@@ -69,23 +70,6 @@ export async function mountsBelow(directory: string): Promise<readonly string[]>
 
 function unescapeMountPath(path: string): string {
   return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-}
-
-/**
- * Removes a tree written by a capsule. `rm` walks by directory handle, so that neither the depth of the tree nor a link swapped in can
- * lead it astray, and it stays on one file system in case something is still mounted there.
- */
-export async function removeTree(directory: string): Promise<void> {
-  const exists = await access(directory).then(
-    () => true,
-    () => false,
-  );
-  if (!exists) return;
-  await runProgram(['rm', '-rf', '--one-file-system', '--', directory], { timeoutMs: 600_000 }).catch(
-    (error: unknown) => {
-      throw asAppError(error, 'provision_failed', `${directory} could not be removed`);
-    },
-  );
 }
 
 /**

@@ -5,7 +5,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import { openCgroup } from './cgroup-capsule.ts';
 import { canLimitSwap, readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
-import { keepAgent, prepareSkeleton, removeTree } from './container-disk.ts';
+import { keepAgent, prepareSkeleton } from './container-disk.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
 import { liftSharedLimits } from './container-host-settings.ts';
 import { type Installation, layoutOf, openInstallation } from './container-layout.ts';
@@ -14,6 +14,7 @@ import { openContainerNetwork } from './container-network.ts';
 import { killStarters } from './container-process.ts';
 import { readState } from './container-state.ts';
 import { buildAgent } from './guest-binary.ts';
+import { removeTree } from './layer-tree.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
 

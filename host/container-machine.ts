@@ -1,10 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CapsuleCgroup } from './cgroup-capsule.ts';
-import { removeTree, unmountBelow } from './container-disk.ts';
+import { unmountBelow } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import { findInit, isAlive, type ProcessRef, waitUntilDead } from './container-process.ts';
 import type { GuestLink } from './guest-link.ts';
+import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineDeath } from './machine-driver.ts';
 
 export interface MachineParts {

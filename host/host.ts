@@ -93,10 +93,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
     describe: async () => parts.description,
     heartbeat: async () => ({
       hostId: parts.description.hostId,
-      leases: [...runs.values()].map(({ journal }) => ({
-        leaseId: journal.assignment.leaseId,
-        fence: journal.assignment.fence,
-      })),
+      leases: [...runs.values()].map(({ journal: { assignment } }) => leaseOf(assignment)),
     }),
     hasBlob: (digest) => parts.sources.has(digest),
     putBlob: (digest, bytes) => parts.sources.put(digest, bytes),
@@ -141,6 +138,10 @@ export async function createHost(parts: HostParts): Promise<Host> {
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
     },
   };
+}
+
+function leaseOf({ leaseId, fence }: RunAssignment): LeaseRef {
+  return { leaseId, fence };
 }
 
 /** Notes that everything up to `seq` is stored elsewhere; true when that was the last of the run. */

@@ -1,8 +1,18 @@
+import { asAppError } from './container-errors.ts';
+import { exists } from './layer-record.ts';
 import { runProgram } from './run-program.ts';
 
-/** Deletes a tree of a capsule's making: any names, any depth, never through a mount. */
-export async function removeTree(path: string): Promise<void> {
-  await runProgram(['rm', '--recursive', '--force', '--one-file-system', '--', path], { timeoutMs: 600_000 });
+/**
+ * Removes a tree of a capsule's making; one that is not there is fine. `rm` walks by directory handle, so that neither the depth of the
+ * tree nor a link swapped in can lead it astray, and it stays on one file system in case something is still mounted there.
+ */
+export async function removeTree(directory: string): Promise<void> {
+  if (!(await exists(directory))) return;
+  await runProgram(['rm', '-rf', '--one-file-system', '--', directory], { timeoutMs: 600_000 }).catch(
+    (error: unknown) => {
+      throw asAppError(error, 'provision_failed', `${directory} could not be removed`);
+    },
+  );
 }
 
 /** Disk space of a tree in bytes, hard links counted once. */

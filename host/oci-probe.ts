@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { openCgroup } from './cgroup-capsule.ts';
 import { type ContainerContext, startCapsule } from './container-create.ts';
-import { removeTree } from './container-disk.ts';
 import { layoutOf } from './container-layout.ts';
 import { takeDown } from './container-machine.ts';
 import { killStarters } from './container-process.ts';
+import { removeTree } from './layer-tree.ts';
 import { installedRuntimes, type OciRuntime } from './oci-runtime.ts';
 
 type ProbeContext = Omit<ContainerContext, 'runtime'>;
