@@ -15,7 +15,6 @@ export async function settle(set: ChangeSet, builds: readonly LockedBuild[]): Pr
   if (due.length === 0) return;
   const whole = new Set(due.filter((build) => mustSeeAll(set, build)));
   const partly = due.filter((build) => !whole.has(build));
-  await set.writeStates();
   await readyDependents(set, partly, whole);
   for (const build of whole) await advanceWhole(set, build);
   await followJobs(set, due);
@@ -67,37 +66,38 @@ async function advanceWhole(set: ChangeSet, build: LockedBuild): Promise<void> {
 /** The builds' own states, by those that occur among their jobs. */
 async function followJobs(set: ChangeSet, due: readonly LockedBuild[]): Promise<void> {
   const toAsk = due.filter((build) => impliedStates(set, build) === null);
-  await set.writeStates();
-  let states = await loadStates(
-    set.tx,
-    toAsk.map(({ row }) => row),
-  );
+  let states = await askStates(set, toAsk);
   const stuck = toAsk.filter(({ build }) => isStuck(states.get(build.id) ?? []));
   if (stuck.length > 0) {
     for (const build of stuck) await advanceWhole(set, build);
-    await set.writeStates();
-    states = await loadStates(
-      set.tx,
-      toAsk.map(({ row }) => row),
-    );
+    states = await askStates(set, toAsk);
   }
   for (const build of due) {
-    const known = impliedStates(set, build) ?? states.get(build.build.id) ?? [];
+    const known = states.get(build.build.id) ?? impliedStates(set, build) ?? [];
     await build.apply({ kind: 'jobs_changed', states: known, startedAtMs: firstStart(set, build) });
-    build.moved.clear();
-    build.mustReview = false;
+    build.forget();
   }
 }
 
+async function askStates(
+  set: ChangeSet,
+  builds: readonly LockedBuild[],
+): Promise<ReadonlyMap<string, readonly JobState[]>> {
+  if (builds.length === 0) return new Map();
+  await set.writeStates();
+  const rows = builds.map(({ row }) => row);
+  return loadStates(set.tx, rows);
+}
+
 /**
- * While a job that changed is not over, neither is the build, and whether another has failed is in the build's own state: states that
- * come to the same as all of them do. Null when the jobs have to be asked.
+ * While a job that changed is not over, neither is the build, and whether one has failed before is in the build's own state: states
+ * that come to the same as those of all jobs do. Null when the jobs have to be asked.
  */
 function impliedStates(set: ChangeSet, build: LockedBuild): readonly JobState[] | null {
-  const { status, planned_at } = build.row;
-  const states = movedJobs(set, build).map((job) => job.status);
-  if (planned_at === null || build.mustReview || states.length === 0 || states.some(isFinishedJobState)) return null;
-  return status === 'failing' ? [...states, 'failed'] : states;
+  if (build.row.planned_at === null || build.mustReview) return null;
+  const states = [...build.moved, ...build.readied].flatMap((id) => set.job(id)?.status ?? []);
+  if (states.every(isFinishedJobState)) return null;
+  return build.row.status === 'failing' ? [...states, 'failed'] : states;
 }
 
 /** Nothing is under way and yet something waits: only the whole graph can say for what. */

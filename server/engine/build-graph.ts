@@ -32,13 +32,17 @@ export async function loadGraph(
   return { rows, graph: rows.map(({ id, status }) => ({ id, state: status, dependsOn: needs.get(id) ?? [] })) };
 }
 
-/** Pending jobs behind ones that have ended: those whose prerequisites have all passed, and those that will never run. */
+/**
+ * Pending jobs behind ones that have ended: those whose prerequisites have all passed, and those that will never run. The ends need
+ * not be written yet.
+ */
 export async function loadDependents(
   tx: Tx,
   ended: readonly JobStateRow[],
 ): Promise<{ ready: readonly JobStateRow[]; doomed: readonly JobStateRow[] }> {
   if (ended.length === 0) return { ready: [], doomed: [] };
   const ids = ended.map(({ id }) => id);
+  const passed = ended.filter(({ status }) => status === 'passed').map(({ id }) => id);
   const lost = ended.filter(({ status }) => status !== 'passed').map(({ id }) => id);
   const { rows } = await sql<JobStateRow & { is_doomed: boolean }>`
     select ${sql.join(jobStateColumns.map((column) => sql.ref(column)))}, is_doomed
@@ -48,7 +52,8 @@ export async function loadDependents(
           select from job_dependencies e where e.job_id = d.id and e.needs_job_id = any(${lost}::uuid[])
         ) as is_doomed,
         not exists (
-          select from job_dependencies e join jobs n on n.id = e.needs_job_id where e.job_id = d.id and n.status <> 'passed'
+          select from job_dependencies e join jobs n on n.id = e.needs_job_id where e.job_id = d.id
+            and n.status <> 'passed' and n.id <> all(${passed}::uuid[])
         ) as is_ready
       from jobs d
       where d.status = 'pending'

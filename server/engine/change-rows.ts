@@ -40,40 +40,36 @@ export async function insertLeases(tx: Tx, leases: readonly HeldLease[]): Promis
     leases.map(({ capsule, ...lease }) => ({ ...lease, ...capsule, id: lease.id, capsule_status: capsule.status })),
   );
   await sql`
-    insert into capsules (id, organization_id, host_id, owner_kind, owner_id, status, cpus, memory_bytes, disk_bytes)
-    select capsule_id, organization_id, host_id, 'job', job_id, capsule_status, cpus, memory_bytes, disk_bytes
-    from json_to_recordset(${rows}::json) as v(capsule_id uuid, organization_id uuid, host_id uuid, job_id uuid,
-      capsule_status text, cpus double precision, memory_bytes bigint, disk_bytes bigint)`.execute(tx);
-  await sql`
+    with new as (
+      select * from json_to_recordset(${rows}::json) as v(id uuid, capsule_id uuid, organization_id uuid, host_id uuid,
+        job_id uuid, capsule_status text, cpus double precision, memory_bytes bigint, disk_bytes bigint, due_at timestamptz)
+    ), added as (
+      insert into capsules (id, organization_id, host_id, owner_kind, owner_id, status, cpus, memory_bytes, disk_bytes)
+      select capsule_id, organization_id, host_id, 'job', job_id, capsule_status, cpus, memory_bytes, disk_bytes from new
+    )
     insert into leases (id, host_id, job_id, capsule_id, due_at, expires_at)
     select id, host_id, job_id, capsule_id, due_at, clock_timestamp() + ${leaseMs} * interval '1 millisecond'
-    from json_to_recordset(${rows}::json)
-      as v(id uuid, host_id uuid, job_id uuid, capsule_id uuid, due_at timestamptz)`.execute(tx);
+    from new`.execute(tx);
 }
 
-/** Writes what a change says about leases; when they expire and whether they were dispatched is the business of others. */
+/** Writes what a change says about leases and capsules; when leases expire and whether they were dispatched is the business of others. */
 export async function writeLeases(tx: Tx, leases: readonly HeldLease[]): Promise<void> {
   if (leases.length === 0) return;
-  const rows = leases.map(({ capsule: _capsule, ...lease }) => lease);
-  await sql`
-    update leases set status = v.status, acknowledged_seq = v.acknowledged_seq, cancel_reason = v.cancel_reason,
-      due_at = v.due_at, released_at = v.released_at
-    from json_to_recordset(${JSON.stringify(rows)}::json) as v(id uuid, status text, acknowledged_seq bigint,
-      cancel_reason text, due_at timestamptz, released_at timestamptz)
-    where leases.id = v.id`.execute(tx);
-}
-
-/** Writes the states of the capsules of these leases. */
-export async function writeCapsules(tx: Tx, leases: readonly HeldLease[]): Promise<void> {
-  if (leases.length === 0) return;
-  const rows = leases.map(({ capsule_id, capsule: { status, started_at, ended_at } }) => {
-    return { id: capsule_id, status, started_at, ended_at };
+  const rows = leases.map(({ capsule: { status, started_at, ended_at }, ...lease }) => {
+    return { ...lease, capsule_status: status, started_at, ended_at };
   });
   await sql`
-    update capsules set status = v.status, started_at = v.started_at, ended_at = v.ended_at
-    from json_to_recordset(${JSON.stringify(rows)}::json)
-      as v(id uuid, status text, started_at timestamptz, ended_at timestamptz)
-    where capsules.id = v.id`.execute(tx);
+    with changed as (
+      select * from json_to_recordset(${JSON.stringify(rows)}::json) as v(id uuid, capsule_id uuid, status text,
+        acknowledged_seq bigint, cancel_reason text, due_at timestamptz, released_at timestamptz, capsule_status text,
+        started_at timestamptz, ended_at timestamptz)
+    ), written as (
+      update capsules set status = v.capsule_status, started_at = v.started_at, ended_at = v.ended_at
+      from changed v where capsules.id = v.capsule_id and capsules.status <> v.capsule_status
+    )
+    update leases set status = v.status, acknowledged_seq = v.acknowledged_seq, cancel_reason = v.cancel_reason,
+      due_at = v.due_at, released_at = v.released_at
+    from changed v where leases.id = v.id`.execute(tx);
 }
 
 /** One line of the log of events. */

@@ -10,7 +10,6 @@ import {
   type NewLayer,
   releaseLayers,
   writeBuilds,
-  writeCapsules,
   writeJobs,
   writeLeases,
 } from './change-rows.ts';
@@ -44,7 +43,6 @@ export class ChangeSet {
   readonly #changedBuilds = new Map<string, BuildRow>();
   readonly #newLeases = new Set<string>();
   readonly #changedLeases = new Set<string>();
-  readonly #changedCapsules = new Set<string>();
   readonly #output = new Map<string, OutputChunk[]>();
   readonly #newAttempts = new Set<string>();
   readonly #endedBuilds = new Set<string>();
@@ -100,10 +98,8 @@ export class ChangeSet {
   }
 
   putLease(lease: HeldLease): void {
-    const before = this.#leases.get(lease.id);
     this.#leases.set(lease.id, lease);
     this.#changedLeases.add(lease.id);
-    if (before?.capsule !== lease.capsule) this.#changedCapsules.add(lease.id);
   }
 
   takeLease(job: JobStateRow, target: { hostId: string; shape: CapsuleShape }): HeldLease {
@@ -150,12 +146,11 @@ export class ChangeSet {
     const leases = (ids: Set<string>) => [...ids].flatMap((id) => this.#leases.get(id) ?? []);
     await insertLeases(tx, leases(this.#newLeases));
     await writeLeases(tx, leases(this.#changedLeases));
-    await writeCapsules(tx, leases(this.#changedCapsules));
     await writeJobs(
       tx,
       [...this.#changedJobs].flatMap((id) => this.#jobs.get(id) ?? []),
     );
-    for (const ids of [this.#newLeases, this.#changedLeases, this.#changedCapsules, this.#changedJobs]) ids.clear();
+    for (const ids of [this.#newLeases, this.#changedLeases, this.#changedJobs]) ids.clear();
   }
 
   /** Writes all that is left. */

@@ -2,7 +2,7 @@ import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { type Capsule, type CapsuleEvent, stepCapsule } from '@caisson/core/capsule';
 import { sql } from 'kysely';
 import { v7 as newId } from 'uuid';
-import type { Tx } from '../store/database.ts';
+import type { Database, Tx } from '../store/database.ts';
 import type { JobStateRow } from '../store/job-row.ts';
 import type { CapsulesTable, LeasesTable } from '../store/schema.ts';
 
@@ -113,4 +113,13 @@ export function withCapsule(lease: HeldLease, event: CapsuleEvent, nowMs: number
       ended_at: 'endedAtMs' in state ? new Date(state.endedAtMs) : null,
     },
   };
+}
+
+/** Ends capsules older than this that take room on a host without a lease, e.g. since their job was deleted. */
+export async function endOrphanedCapsules(db: Database, olderThanMs: number): Promise<void> {
+  await sql`
+    update capsules set status = 'lost', ended_at = clock_timestamp()
+    where ended_at is null
+      and created_at < clock_timestamp() - ${olderThanMs} * interval '1 millisecond'
+      and not exists (select from leases where leases.capsule_id = capsules.id and leases.status = 'held')`.execute(db);
 }

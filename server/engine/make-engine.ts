@@ -43,6 +43,7 @@ export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   } catch (error) {
     unsubscribe();
     await stopLoops();
+    await deps.effects.stop();
     throw error;
   }
 

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { crashPoint } from './crash-point.ts';
+import { endOrphanedCapsules } from './lease.ts';
 import { planRenderedBuild } from './plan-rendered-build.ts';
 import { changeBuild, type TransitionDeps } from './transition.ts';
 
@@ -14,7 +15,7 @@ const mostAtOnce = 100;
  * With nothing forgotten it changes nothing.
  */
 export async function sweep(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
-  for (const part of [planForgotten, reviewIdle, failWithoutSnapshot, endOrphanedCapsules, releaseForgotten]) {
+  for (const part of [planForgotten, reviewIdle, failWithoutSnapshot, endOrphans, releaseForgotten]) {
     await part(deps).catch((error) => deps.logger.error({ err: error, part: part.name }, 'a sweep failed'));
   }
 }
@@ -61,14 +62,7 @@ async function failWithoutSnapshot(deps: TransitionDeps): Promise<void> {
   }
 }
 
-/** Capsules that take room on a host without a lease, e.g. since their job was deleted. */
-async function endOrphanedCapsules({ db }: TransitionDeps): Promise<void> {
-  await sql`
-    update capsules set status = 'lost', ended_at = clock_timestamp()
-    where ended_at is null
-      and created_at < clock_timestamp() - ${patienceMs} * interval '1 millisecond'
-      and not exists (select from leases where leases.capsule_id = capsules.id and leases.status = 'held')`.execute(db);
-}
+const endOrphans = ({ db }: TransitionDeps): Promise<void> => endOrphanedCapsules(db, patienceMs);
 
 /** Sealed disks of builds that are over. */
 async function releaseForgotten({ db }: TransitionDeps): Promise<void> {

@@ -115,6 +115,8 @@ export class LockedBuild implements BuildChange {
   row: BuildRow;
   /** Jobs that changed and what follows from them has not happened yet. */
   readonly moved = new Set<string>();
+  /** Jobs that became ready meanwhile. */
+  readonly readied = new Set<string>();
   /** What follows depends on more than the jobs that changed. */
   mustReview = false;
 
@@ -126,6 +128,13 @@ export class LockedBuild implements BuildChange {
 
   review(): void {
     this.mustReview = true;
+  }
+
+  /** Everything has followed. */
+  forget(): void {
+    this.moved.clear();
+    this.readied.clear();
+    this.mustReview = false;
   }
 
   async job(jobId: string, event: JobEvent): Promise<Stepped> {
@@ -169,6 +178,7 @@ export class LockedBuild implements BuildChange {
     const { set } = this;
     switch (effect.kind) {
       case 'place_job':
+        this.readied.add(job.id);
         set.notices.add('placement:all');
         return;
       case 'run_job':

@@ -20,6 +20,8 @@ function parseInt8(text: string): number {
 }
 
 const int8Oid = 20;
+const connectTimeoutMs = 30_000;
+const idleTransactionMs = 60_000;
 
 /** Opens a pool; connections are made when first needed. `max` is the number of connections. */
 export function openDatabase(connectionString: string, max = 10): OpenDatabase {
@@ -27,7 +29,12 @@ export function openDatabase(connectionString: string, max = 10): OpenDatabase {
     getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
       oid === int8Oid ? parseInt8 : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
   };
-  const pool = new pg.Pool({ connectionString, max, types, application_name: 'caisson' });
+  const pool = new pg.Pool({
+    ...{ connectionString, max, types, application_name: 'caisson' },
+    connectionTimeoutMillis: connectTimeoutMs,
+    // The locks of a process that stands still in the middle of a transaction are not everybody's.
+    idle_in_transaction_session_timeout: idleTransactionMs,
+  });
   // An idle connection that breaks (server restart) is replaced at the next query; without a listener it would end the process.
   pool.on('error', () => {});
   // The pool listens only while a connection is idle; one that breaks in the middle of a transaction is told to its next query.
