@@ -1,14 +1,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
-import type {
-  CancelReason,
-  HostApi,
-  HostDescription,
-  LeaseRef,
-  RunAck,
-  RunAssignment,
-} from '@caisson/contracts/host-api';
+import type { HostApi, HostDescription, LeaseRef, RunAck, RunAssignment } from '@caisson/contracts/host-api';
 import { createDiskWatch, type DiskWatch } from './disk-watch.ts';
 import type { LayerStore, SourceStore } from './layer-store.ts';
 import type { MachineDriver } from './machine-driver.ts';
@@ -106,9 +99,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
       starting.set(leaseId, start);
       await start.finally(() => starting.delete(leaseId));
     },
-    async cancelRun(lease: LeaseRef, reason: CancelReason) {
-      runs.get(lease.leaseId)?.run?.cancel(reason);
-    },
+    cancelRun: async ({ leaseId }, reason) => runs.get(leaseId)?.run?.cancel(reason),
     watch: (signal) => watcher.messages(signal),
     async acknowledge(acks: readonly RunAck[]) {
       for (const { leaseId, seq } of acks) {
