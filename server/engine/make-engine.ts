@@ -34,7 +34,12 @@ export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
     { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
     logger,
   );
-  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: () => scanLeases(deps) }, logger);
+  let isFirst = true;
+  const scan = async () => {
+    await scanLeases(deps, { isFirst });
+    isFirst = false;
+  };
+  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: scan }, logger);
   const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, logger);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());
   const stopLoops = () => Promise.all([placing, scanning, sweeping].map((loop) => loop.stop()));

@@ -3,18 +3,25 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import type { Database } from '../store/database.ts';
 import { crashPoint } from './crash-point.ts';
+import { leaseMs } from './lease.ts';
 import { changeBuild, changeBuilds, type TransitionDeps } from './transition.ts';
 
 /** A gap between two looks longer than this was an outage of ours; it is added to everything that waits for a host. */
 const outageMs = 3_000;
+/** The same for the first look of a control plane: with another one at work it was a second at most. */
+const firstOutageMs = 1_500;
 const mostAtOnce = 200;
 
 /**
  * The slow truth about leases and deadlines, by the database's clock: leases of a silent host are lost, those that do not come on in
  * time are ended, builds whose time is over as well. A host's silence counts only for the time in which some control plane looked.
+ * `isFirst` is set for the first look after a start: hosts need their time to be heard again.
  */
-export async function scanLeases(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
-  await forgiveOutage(deps.db);
+export async function scanLeases(
+  deps: TransitionDeps & { readonly logger: Logger },
+  { isFirst }: { isFirst: boolean },
+): Promise<void> {
+  await forgiveOutage(deps.db, isFirst);
   crashPoint('scan.forgiven');
   await endOverdue(deps);
   await timeOutBuilds(deps);
@@ -75,17 +82,22 @@ async function timeOutBuilds(deps: TransitionDeps): Promise<void> {
 }
 
 /** Also when the clock was set back: what was measured with it moves along. */
-async function forgiveOutage(db: Database): Promise<void> {
+async function forgiveOutage(db: Database, isFirst: boolean): Promise<void> {
   await db.transaction().execute(async (tx) => {
     const { gap_ms: gapMs } = await tx
       .selectFrom('watch')
       .select(sql<number>`(extract(epoch from clock_timestamp() - looked_at) * 1000)::float8`.as('gap_ms'))
       .forUpdate()
       .executeTakeFirstOrThrow();
-    if (gapMs > outageMs || gapMs < 0) {
+    if (gapMs > (isFirst ? firstOutageMs : outageMs) || gapMs < 0) {
+      const leastMs = isFirst ? leaseMs : 0;
       await sql`select id from leases where status = 'held' order by id for no key update`.execute(tx);
       await sql`
-        update leases set expires_at = expires_at + ${gapMs} * interval '1 millisecond',
+        update leases set
+          expires_at = greatest(
+            expires_at + ${gapMs} * interval '1 millisecond',
+            clock_timestamp() + ${leastMs} * interval '1 millisecond'
+          ),
           due_at = due_at + ${gapMs} * interval '1 millisecond'
         where status = 'held'`.execute(tx);
       await sql`

@@ -164,3 +164,19 @@ test.each([
   expect((await rig.ended(build.id)).status).toBe('passed');
   expect((await rig.jobs(build.id)).child?.attempt).toBe(1);
 });
+
+test('after a start that ends an outage every host has a whole lease to be heard again', async () => {
+  await start(untilCanceled);
+  const { build } = await rig.build(single);
+  await running(build.id);
+  await rig.engine.stop();
+  await sql`update leases set expires_at = clock_timestamp() + interval '2 seconds'`.execute(rig.db);
+  await sql`update watch set looked_at = clock_timestamp() - interval '2 seconds'`.execute(rig.db);
+  host.isCutOff = true;
+  const next = await rig.another();
+  const isKept = sql<boolean>`expires_at > clock_timestamp() + interval '10 seconds'`;
+  await expect.poll(() => rig.db.selectFrom('leases').select(isKept.as('so')).execute()).toEqual([{ so: true }]);
+  host.isCutOff = false;
+  await next.cancelBuild(build.id);
+  expect((await rig.ended(build.id)).status).toBe('canceled');
+});
