@@ -22,9 +22,9 @@ function expectedTable(): string {
   return ['| Group | A capsule cannot |', '|---|---|', ...rows].join('\n');
 }
 
-/** Those that hold for every driver carry a star. */
+/** Those that hold for every driver carry a dagger. */
 function nameOf({ attack, everyDriver }: EscapeCase): string {
-  return everyDriver ? `${attack} *` : attack;
+  return everyDriver ? `${attack} †` : attack;
 }
 
 function withoutPadding(table: string): string {

@@ -216,7 +216,7 @@ const processes: readonly EscapeCase[] = [
 const ways: readonly EscapeCase[] = [
   ['find a file of the host above its root', 'find_secret', /No such file/],
   ['find it through an inherited descriptor', 'inherited_descriptors', /Bad file/],
-  ['find it through /proc/*/root and /proc/*/cwd', 'process_links', /No such file/],
+  ['find it through the root and cwd links of /proc', 'process_links', /No such file/],
   ['find it by leaving a chroot', 'chroot_upwards', /No such file/],
 ].map(([attack, name, refusal]) => ({
   group: 'ways out',
