@@ -39,7 +39,7 @@ async function measure(bench: Bench): Promise<Measured> {
     series,
     notes: [
       engineNote,
-      `A sample is one round of ${builds} builds of 51 steps (one, then ten chains of five on its disk): events of jobs in the log of events, divided by the time from the first build’s creation to the last build’s end. Each transition is its own row lock, update, event and commit.`,
+      `A sample is one round of ${builds} builds of 51 steps (one, then ten chains of five on its disk): events of jobs in the log of events, divided by the time from the first build’s creation to the last build’s end. Every transition is durable before it counts; those that come in together share a commit.`,
     ],
   };
 }
