@@ -44,7 +44,7 @@ export class ProgramError extends Error {
 /** Output kept of each stream; what comes later is read and dropped, so that a chatty program never fills the host's memory. */
 const maxKeptBytes = 4 * 1024 * 1024;
 const defaultTimeoutMs = 60_000;
-const pipeGraceMs = 200;
+const pipeGraceMs = 5_000;
 
 /**
  * Runs a program of the host to its end, without a shell. It dies with this process. Throws `ProgramError`, whose message holds the

@@ -14,6 +14,9 @@ const frameworkCodes: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
 };
 
+/** What the driver says by itself, without a code. */
+const connectionLost =
+  /^(?:Connection terminated|timeout exceeded when trying to connect|timeout expired|Client has encountered a connection error|Client was closed and is not queryable)/;
 const databaseGone = /^(?:ECONNREFUSED|ECONNRESET|ENOENT|EPIPE|57P0[123]|08\w{3}|53300)$/;
 
 /** What to answer for whatever was thrown. `invalidCode` is the operation's own code for a body that breaks its schema. */
@@ -42,7 +45,7 @@ function plain(code: ErrorCode, message: string): Failure {
 /** A lost or refused connection to PostgreSQL: node's codes carry a system call, PostgreSQL's a severity. */
 function isDatabaseGone(error: unknown, code: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  if (/^(?:Connection terminated|timeout exceeded when trying to connect)/.test(error.message)) return true;
-  const isFromSocket = 'syscall' in error && (error.syscall === 'connect' || error.syscall === 'read');
+  if (connectionLost.test(error.message)) return true;
+  const isFromSocket = 'syscall' in error && ['connect', 'read', 'write'].includes(String(error.syscall));
   return typeof code === 'string' && databaseGone.test(code) && (isFromSocket || 'severity' in error);
 }
