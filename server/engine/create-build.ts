@@ -1,9 +1,9 @@
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { planPipeline } from '@caisson/core/plan-pipeline';
 import { v7 as newId } from 'uuid';
 import type { BuildRow } from '../store/build-row.ts';
 import type { Database, Tx } from '../store/database.ts';
-import { crashPoint } from './crash-point.ts';
 import type { CreatedBuild, NewBuild } from './engine.ts';
 import { materialize, renderJob } from './materialize.ts';
 import type { Notifications } from './notifications.ts';

@@ -1,7 +1,7 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { fromKysely, type JobResult, PgBoss } from 'pg-boss';
 import type { Logger } from 'pino';
 import type { Tx } from '../store/database.ts';
-import { crashPoint } from './crash-point.ts';
 
 /**
  * What a committed change owes the outside. Enqueued in the transaction of the change, performed at least once by any control

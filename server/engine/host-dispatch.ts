@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunAssignment, RunResult } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import { loadAssignments } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
-import { crashPoint } from './crash-point.ts';
 import type { Link } from './host-link.ts';
 import type { LoopSpec } from './loop.ts';
 import { changeBuild } from './transition.ts';

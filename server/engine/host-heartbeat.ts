@@ -1,6 +1,6 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { LeaseRef } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
-import { crashPoint } from './crash-point.ts';
 import type { Link } from './host-link.ts';
 import { leaseMs } from './lease.ts';
 import type { LoopSpec } from './loop.ts';

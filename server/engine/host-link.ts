@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, HostDescription, RunAck, RunMessage } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
@@ -6,7 +7,6 @@ import { withAdvisoryLock } from '../store/advisory-lock.ts';
 import type { Blobs } from '../store/blobs.ts';
 import type { RunDefaults } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
-import { crashPoint } from './crash-point.ts';
 import type { Effects } from './effects.ts';
 import { type Dispatcher, makeDispatcher } from './host-dispatch.ts';
 import { heartbeatLoop } from './host-heartbeat.ts';

@@ -1,4 +1,4 @@
-import { crashPoint } from './crash-point.ts';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { Link } from './host-link.ts';
 import type { LoopSpec } from './loop.ts';
 

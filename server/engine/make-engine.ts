@@ -1,5 +1,5 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi } from '@caisson/contracts/host-api';
-import { crashPoint } from './crash-point.ts';
 import { createBuild } from './create-build.ts';
 import type { Effect } from './effects.ts';
 import type { Engine } from './engine.ts';

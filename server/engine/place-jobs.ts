@@ -1,8 +1,8 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { type HostView, type Placement, place } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
-import { crashPoint } from './crash-point.ts';
 import { leaseMs } from './lease.ts';
 import type { Notice } from './notifications.ts';
 import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';

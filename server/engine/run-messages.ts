@@ -1,9 +1,9 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunMessage, RunResult } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Database, Tx } from '../store/database.ts';
 import type { RunDefaults } from './assignment.ts';
 import type { TransitionDeps } from './change-set.ts';
-import { crashPoint } from './crash-point.ts';
 import { appendChunks } from './job-log.ts';
 import { withCapsule } from './lease.ts';
 import type { MessageBatch } from './message-queue.ts';

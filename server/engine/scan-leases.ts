@@ -1,8 +1,8 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { JobEvent, JobState } from '@caisson/core/job';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import type { Database } from '../store/database.ts';
-import { crashPoint } from './crash-point.ts';
 import { leaseMs } from './lease.ts';
 import { changeBuild, changeBuilds, type TransitionDeps } from './transition.ts';
 

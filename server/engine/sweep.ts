@@ -1,6 +1,6 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
-import { crashPoint } from './crash-point.ts';
 import { endOrphanedCapsules } from './lease.ts';
 import { planRenderedBuild } from './plan-rendered-build.ts';
 import { changeBuild, type TransitionDeps } from './transition.ts';

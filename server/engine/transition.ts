@@ -1,3 +1,4 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { BuildEffect, BuildEvent } from '@caisson/core/build';
 import { isFinishedJobState, type JobEffect, type JobEvent } from '@caisson/core/job';
 import type { StepRefusalCode } from '@caisson/core/step';
@@ -9,7 +10,6 @@ import type { Tx } from '../store/database.ts';
 import { type JobStateRow, jobColumns, jobOf } from '../store/job-row.ts';
 import { settle } from './advance-builds.ts';
 import { ChangeSet, type TransitionDeps } from './change-set.ts';
-import { crashPoint } from './crash-point.ts';
 import { endedLease } from './lease.ts';
 import type { Notice } from './notifications.ts';
 

@@ -1,6 +1,6 @@
+import { watchCrashPoints } from '@caisson/contracts/crash-point';
 import { connectHost } from '@caisson/contracts/host-client';
 import { pino } from 'pino';
-import { watchCrashPoints } from '../engine/crash-point.ts';
 import { openEffects } from '../engine/effects.ts';
 import type { NewBuild } from '../engine/engine.ts';
 import { makeEngine } from '../engine/make-engine.ts';
