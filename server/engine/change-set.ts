@@ -17,12 +17,13 @@ import type { Effect, Effects } from './effects.ts';
 import { appendChunks, markAttempt, type OutputChunk } from './job-log.ts';
 import { type HeldLease, lockLeases, newLease } from './lease.ts';
 import type { Notice, Notifications } from './notifications.ts';
+import type { Surroundings } from './surroundings.ts';
 
 export interface TransitionDeps extends ChangeSetDeps {
   readonly db: Database;
 }
 
-export interface ChangeSetDeps {
+export interface ChangeSetDeps extends Pick<Surroundings, 'newId'> {
   readonly effects: Pick<Effects, 'enqueue'>;
   readonly notifications: Pick<Notifications, 'tell' | 'wake'>;
 }
@@ -54,6 +55,10 @@ export class ChangeSet {
     this.#deps = deps;
     this.tx = tx;
     this.nowMs = nowMs;
+  }
+
+  newId(): string {
+    return this.#deps.newId();
   }
 
   /** Reads jobs of locked builds, so that `job` knows them. */
@@ -103,7 +108,7 @@ export class ChangeSet {
   }
 
   takeLease(job: JobStateRow, target: { hostId: string; shape: CapsuleShape }): HeldLease {
-    const lease = newLease(job, { ...target, nowMs: this.nowMs });
+    const lease = newLease(job, { ...target, newId: this.#deps.newId, nowMs: this.nowMs });
     this.#leases.set(lease.id, lease);
     this.#newLeases.add(lease.id);
     return lease;

@@ -1,18 +1,19 @@
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { planPipeline } from '@caisson/core/plan-pipeline';
-import { v7 as newId } from 'uuid';
+import { sql } from 'kysely';
 import type { BuildRow } from '../store/build-row.ts';
 import type { Database, Tx } from '../store/database.ts';
 import type { CreatedBuild, NewBuild } from './engine.ts';
 import { materialize, renderJob } from './materialize.ts';
 import type { Notifications } from './notifications.ts';
+import type { Surroundings } from './surroundings.ts';
 import { type BuildChange, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
 const longestWaitMs = 180_000;
 const lookAgainMs = 1_000;
 
-export interface CreateBuildDeps extends TransitionDeps {
+export interface CreateBuildDeps extends TransitionDeps, Surroundings {
   readonly notifications: Notifications;
   /** Aborts when the control plane stops; the build goes on elsewhere. */
   readonly stopping: AbortSignal;
@@ -20,7 +21,7 @@ export interface CreateBuildDeps extends TransitionDeps {
 
 /** See `Engine.createBuild`. */
 export async function createBuild(deps: CreateBuildDeps, input: NewBuild): Promise<CreatedBuild> {
-  const buildId = newId();
+  const buildId = deps.newId();
   // Before the transaction, which keeps the next build of this pipeline waiting.
   const plan = input.pipelineIr === null ? null : planPipeline(input.pipelineIr);
   const { notices } = await deps.db.transaction().execute(async (tx) => {
@@ -44,7 +45,7 @@ type PlanResult = ReturnType<typeof planPipeline>;
 
 async function begin(change: BuildChange, plan: PlanResult | null): Promise<void> {
   if (plan !== null) return planBuild(change, plan);
-  const job = renderJob(change.build);
+  const job = renderJob(change.build, change.set.newId());
   await change.set.tx.insertInto('jobs').values(job).execute();
   await change.job(job.id, { kind: 'ready' });
 }
@@ -56,7 +57,7 @@ export async function planBuild(change: BuildChange, result: PlanResult): Promis
     return;
   }
   const { tx } = change.set;
-  await materialize(tx, change.build, result.plan);
+  await materialize(change.set, change.build, result.plan);
   const { timeoutMs } = result.plan;
   await tx.updateTable('builds').set({ timeout_ms: timeoutMs }).where('id', '=', change.build.id).execute();
   await change.apply({ kind: 'planned', timeoutMs });
@@ -91,7 +92,7 @@ async function insertBuild(tx: Tx, input: NewBuild, { id, number }: { id: string
       render_slug: input.renderSlug,
       stop_on_failure: input.stopOnFailure,
       created_by: input.createdBy,
-      scheduled_at: new Date(),
+      scheduled_at: sql<Date>`clock_timestamp()`,
       timeout_ms: null,
       error_code: null,
       error_message: null,
@@ -100,33 +101,29 @@ async function insertBuild(tx: Tx, input: NewBuild, { id, number }: { id: string
 }
 
 /** The build once its graph is known or it is over; after `longestWaitMs` as it is. */
-async function waitForPlan({ db, notifications, stopping }: CreateBuildDeps, buildId: string): Promise<BuildRow> {
-  const endsAtMs = Date.now() + longestWaitMs;
+async function waitForPlan(deps: CreateBuildDeps, buildId: string): Promise<BuildRow> {
+  const { db, notifications, stopping, nowMs, pause } = deps;
+  const endsAtMs = nowMs() + longestWaitMs;
   let wake = () => {};
   const unsubscribe = notifications.on('build', buildId, () => wake());
   const stop = () => wake();
   stopping.addEventListener('abort', stop);
-  let timer: NodeJS.Timeout | undefined;
   try {
     for (;;) {
       if (stopping.aborted)
         throw new AppError('service_unavailable', 'the server stops; the build goes on when it is back');
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
-        timer = setTimeout(resolve, lookAgainMs);
-      });
-      const isLate = Date.now() > endsAtMs;
+      const woken = new AbortController();
+      wake = () => woken.abort();
+      const isLate = nowMs() > endsAtMs;
       const build = await readBuild(db, buildId).catch((error) => {
         // The build exists; a database that is away for a moment is waited for.
         if (isLate) throw error;
         return null;
       });
       if (build !== null && (build.planned_at !== null || build.finished_at !== null || isLate)) return build;
-      await woken;
-      clearTimeout(timer);
+      await pause(lookAgainMs, woken.signal);
     }
   } finally {
-    clearTimeout(timer);
     unsubscribe();
     stopping.removeEventListener('abort', stop);
   }

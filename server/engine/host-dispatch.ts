@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunAssignment, RunResult } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
@@ -45,7 +44,7 @@ export function makeDispatcher(link: Link): Dispatcher {
     } catch (error) {
       if (error instanceof SourceMissing) return refuse(link, leaseId);
       deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host; trying again');
-      await delay(retryMs);
+      await deps.pause(retryMs);
     }
   }
 
@@ -60,7 +59,7 @@ export function makeDispatcher(link: Link): Dispatcher {
   }
 
   async function endAll(leases: readonly HeldRow[]): Promise<void> {
-    const nowMs = performance.now();
+    const nowMs = deps.nowMs();
     for (const [leaseId, atMs] of told) if (nowMs - atMs >= tellAgainMs) told.delete(leaseId);
     await Promise.all(
       leases.map(async ({ id: leaseId, fence, cancel_reason }) => {

@@ -1,9 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, HostDescription, RunAck, RunMessage } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
-import { withAdvisoryLock } from '../store/advisory-lock.ts';
 import type { Blobs } from '../store/blobs.ts';
 import type { RunDefaults } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
@@ -15,6 +13,7 @@ import { startLoop } from './loop.ts';
 import { type MessageBatch, makeMessageQueue } from './message-queue.ts';
 import type { Notifications } from './notifications.ts';
 import { applyMessages, findLeases, type LeaseOwner } from './run-messages.ts';
+import type { Surroundings } from './surroundings.ts';
 import type { TransitionDeps } from './transition.ts';
 
 const protocol = 1;
@@ -23,9 +22,8 @@ const retryMs = 500;
 const failuresTillAlone = 3;
 const asideMs = 30_000;
 
-export interface HostLinkDeps extends TransitionDeps {
+export interface HostLinkDeps extends TransitionDeps, Surroundings {
   readonly effects: Effects;
-  readonly connectionString: string;
   readonly notifications: Notifications;
   readonly blobs: Blobs;
   readonly defaults: RunDefaults;
@@ -47,12 +45,11 @@ export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortS
   while (!signal.aborted) {
     const description = await describe(deps, host, signal);
     if (description === null) return;
-    const { connectionString, logger } = deps;
     const { hostId } = description;
     const ownSignal = new AbortController();
-    const lock = { connectionString, name: `host:${hostId}`, signal: AbortSignal.any([signal, ownSignal.signal]) };
-    const onError = (error: unknown) => logger.warn({ err: error, hostId }, 'a host link failed; trying again');
-    await withAdvisoryLock({ ...lock, onError }, async (held) => {
+    const lock = { name: `host:${hostId}`, signal: AbortSignal.any([signal, ownSignal.signal]) };
+    const onError = (error: unknown) => deps.logger.warn({ err: error, hostId }, 'a host link failed; trying again');
+    await deps.withLock({ ...lock, onError }, async (held) => {
       const link: Link = { deps, host, hostId };
       await register(link, description);
       // Another host answers where this one did: start over.
@@ -61,16 +58,20 @@ export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortS
   }
 }
 
-async function describe({ logger }: HostLinkDeps, host: HostApi, signal: AbortSignal): Promise<HostDescription | null> {
+async function describe(
+  { logger, pause }: HostLinkDeps,
+  host: HostApi,
+  signal: AbortSignal,
+): Promise<HostDescription | null> {
   while (!signal.aborted) {
     try {
       const description = await host.describe();
       if (description.protocol === protocol) return description;
       logger.error({ hostId: description.hostId, protocol: description.protocol }, 'a host speaks another protocol');
-      await delay(10 * retryMs, undefined, { signal }).catch(() => {});
+      await pause(10 * retryMs, signal);
     } catch (error) {
       logger.warn({ err: error }, 'a host does not answer yet');
-      await delay(retryMs, undefined, { signal }).catch(() => {});
+      await pause(retryMs, signal);
     }
   }
   return null;
@@ -99,9 +100,9 @@ async function register({ deps }: Link, { hostId, driver, capacity }: HostDescri
 async function serve(link: Link, held: AbortSignal): Promise<boolean> {
   const { deps, hostId } = link;
   const dispatcher = makeDispatcher(link);
-  const dispatching = startLoop(dispatcher.loop, deps.logger);
-  const releasing = startLoop(releaseLoop(link), deps.logger);
-  const beating = startLoop(heartbeatLoop(link), deps.logger);
+  const dispatching = startLoop(dispatcher.loop, deps);
+  const releasing = startLoop(releaseLoop(link), deps);
+  const beating = startLoop(heartbeatLoop(link), deps);
   const unsubscribe = deps.notifications.on('host', hostId, () => {
     dispatching.wake();
     releasing.wake();
@@ -131,7 +132,7 @@ async function receive(link: Link, dispatcher: Dispatcher, signal: AbortSignal):
       if (!signal.aborted)
         link.deps.logger.warn({ err: error, hostId: link.hostId }, 'the messages of a host stopped; trying again');
     }
-    await delay(retryMs, undefined, { signal }).catch(() => {});
+    await link.deps.pause(retryMs, signal);
   }
   return true;
 }
@@ -154,7 +155,7 @@ async function follow(link: Link, dispatcher: Dispatcher, { signal, failures }: 
     const ready = isLast ? dispatcher.settled(ack.leaseId) : Promise.resolve();
     ready.then(() => acks.add(ack)).catch(stop);
   };
-  const store = makeStore(link, { acknowledge, failures, stop });
+  const store = makeStore(link, { acknowledge, failures, stop, ended: attempt.signal });
   const queue = makeMessageQueue(store, stop);
   try {
     for await (const message of link.host.watch(attempt.signal)) await queue.push(message);
@@ -171,10 +172,12 @@ interface StoreOptions {
   acknowledge(ack: RunAck, isLast: boolean): void;
   /** Has the host followed anew. */
   stop(): void;
+  /** Aborts when that has happened. */
+  readonly ended: AbortSignal;
 }
 
 /** Stores batches of messages and acknowledges them. */
-function makeStore({ deps, hostId }: Link, { acknowledge, failures, stop }: StoreOptions) {
+function makeStore({ deps, hostId }: Link, { acknowledge, failures, stop, ended }: StoreOptions) {
   const owners = new Map<string, LeaseOwner>();
   const aside = new Set<string>();
 
@@ -197,7 +200,7 @@ function makeStore({ deps, hostId }: Link, { acknowledge, failures, stop }: Stor
         last = error;
         const buildId = ofBuild[0]?.buildId;
         deps.logger.error({ err: error, hostId, buildId }, 'messages of a build cannot be stored');
-        if (aside.size === 0) setTimeout(stop, asideMs).unref();
+        if (aside.size === 0) void deps.pause(asideMs, ended).then(stop);
         for (const { leaseId } of ofBuild) aside.add(leaseId);
       }
     }

@@ -1,7 +1,6 @@
 import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { type Capsule, type CapsuleEvent, stepCapsule } from '@caisson/core/capsule';
 import { sql } from 'kysely';
-import { v7 as newId } from 'uuid';
 import type { Database, Tx } from '../store/database.ts';
 import type { JobStateRow } from '../store/job-row.ts';
 import type { CapsulesTable, LeasesTable } from '../store/schema.ts';
@@ -39,7 +38,7 @@ interface CapsuleState {
 /** A new lease that gives a job to a host, with a capsule of its own. */
 export function newLease(
   job: JobStateRow,
-  { hostId, shape, nowMs }: { hostId: string; shape: CapsuleShape; nowMs: number },
+  { hostId, shape, newId, nowMs }: { hostId: string; shape: CapsuleShape; newId: () => string; nowMs: number },
 ): HeldLease {
   return {
     id: newId(),

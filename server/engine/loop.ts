@@ -1,10 +1,13 @@
 import type { Logger } from 'pino';
+import type { Surroundings } from './surroundings.ts';
 
 /** Work done again and again: at once when woken, else every `everyMs`. */
 export interface LoopSpec {
   readonly name: string;
   readonly everyMs: number;
-  /** One round. A failure is logged and the next round comes after `everyMs`. */
+  /** The pause after a round that failed; `everyMs` unless given. */
+  readonly retryMs?: number;
+  /** One round. A failure is logged, and waking does not make the next one come sooner. */
   run(signal: AbortSignal): Promise<void>;
 }
 
@@ -15,20 +18,21 @@ export interface Loop {
   stop(): Promise<void>;
 }
 
+export interface LoopDeps extends Pick<Surroundings, 'pause'> {
+  readonly logger: Logger;
+}
+
 /** Starts a loop; the first round begins at once. */
-export function startLoop(spec: LoopSpec, logger: Logger): Loop {
+export function startLoop(spec: LoopSpec, { logger, pause }: LoopDeps): Loop {
   const stopping = new AbortController();
   let isWoken = false;
   let endPause = () => {};
 
-  function pause(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, spec.everyMs);
-      endPause = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  async function rest(): Promise<void> {
+    const woken = new AbortController();
+    endPause = () => woken.abort();
+    await pause(spec.everyMs, woken.signal);
+    endPause = () => {};
   }
 
   async function keepRunning(): Promise<void> {
@@ -43,8 +47,7 @@ export function startLoop(spec: LoopSpec, logger: Logger): Loop {
       }
       // A failing round is not repeated at once, however often it is woken meanwhile.
       if (stopping.signal.aborted || (isWoken && !hasFailed)) continue;
-      await pause();
-      endPause = () => {};
+      await rest();
     }
   }
   const running = keepRunning();

@@ -8,6 +8,7 @@ import { startLoop } from './loop.ts';
 import { placeJobs } from './place-jobs.ts';
 import { planRenderedBuild } from './plan-rendered-build.ts';
 import { scanLeases } from './scan-leases.ts';
+import { type Surroundings, systemSurroundings } from './surroundings.ts';
 import { sweep } from './sweep.ts';
 import { changeBuild } from './transition.ts';
 
@@ -24,23 +25,31 @@ export interface RunningEngine extends Engine {
   stop(): Promise<void>;
 }
 
+export interface EngineOptions extends Omit<HostLinkDeps, keyof Surroundings> {
+  readonly connectionString: string;
+}
+
 /** Starts everything that happens by itself: placing, dispatch, leases, effects, timers. */
-export async function makeEngine(deps: HostLinkDeps): Promise<RunningEngine> {
-  const { logger } = deps;
+export async function makeEngine({ connectionString, ...options }: EngineOptions): Promise<RunningEngine> {
+  return startEngine({ ...options, ...systemSurroundings(connectionString) });
+}
+
+/** `makeEngine` in surroundings of the caller's own. */
+export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   const stopping = new AbortController();
   const waiting = new AbortController();
   const links = new Set<Promise<void>>();
   const placing = startLoop(
     { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
-    logger,
+    deps,
   );
   let isFirst = true;
   const scan = async () => {
     await scanLeases(deps, { isFirst });
     isFirst = false;
   };
-  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: scan }, logger);
-  const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, logger);
+  const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: scan }, deps);
+  const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, deps);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());
   const stopLoops = () => Promise.all([placing, scanning, sweeping].map((loop) => loop.stop()));
   try {

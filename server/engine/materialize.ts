@@ -1,16 +1,16 @@
 import type { Plan, PlannedStep } from '@caisson/core/plan';
 import type { Insertable } from 'kysely';
-import { v7 as newId } from 'uuid';
 import type { BuildRow } from '../store/build-row.ts';
-import type { Tx } from '../store/database.ts';
 import type { JobDependenciesTable, JobsTable } from '../store/schema.ts';
+import type { ChangeSet } from './change-set.ts';
 
 // PostgreSQL takes at most 65,535 parameters in one statement.
 const rowsPerInsert = 1_000;
 
 /** Makes the jobs of a plan, all pending. */
-export async function materialize(tx: Tx, build: BuildRow, plan: Plan): Promise<void> {
-  const ids = new Map(plan.steps.map((step) => [step.key, newId()]));
+export async function materialize(set: ChangeSet, build: BuildRow, plan: Plan): Promise<void> {
+  const { tx } = set;
+  const ids = new Map(plan.steps.map((step) => [step.key, set.newId()]));
   const parents = new Set(plan.steps.map((step) => step.buildsIn));
   const idOf = (key: string): string => {
     const id = ids.get(key);
@@ -18,8 +18,7 @@ export async function materialize(tx: Tx, build: BuildRow, plan: Plan): Promise<
     return id;
   };
   const jobs = plan.steps.map((step, position) => ({
-    ...jobRow(build, step, position),
-    id: idOf(step.key),
+    ...jobRow(build, step, { id: idOf(step.key), position }),
     builds_in: step.buildsIn === null ? null : idOf(step.buildsIn),
     is_parent: parents.has(step.key),
   }));
@@ -33,9 +32,9 @@ export async function materialize(tx: Tx, build: BuildRow, plan: Plan): Promise<
 }
 
 /** The job that renders a build's pipeline from its source; its standard output is the IR. */
-export function renderJob(build: BuildRow): Insertable<JobsTable> {
+export function renderJob(build: BuildRow, id: string): Insertable<JobsTable> {
   return {
-    id: newId(),
+    id,
     organization_id: build.organization_id,
     build_id: build.id,
     kind: 'render',
@@ -58,9 +57,9 @@ export function renderJob(build: BuildRow): Insertable<JobsTable> {
   };
 }
 
-function jobRow(build: BuildRow, step: PlannedStep, position: number) {
+function jobRow(build: BuildRow, step: PlannedStep, { id, position }: { id: string; position: number }) {
   return {
-    ...renderJob(build),
+    ...renderJob(build, id),
     kind: 'step' as const,
     position,
     step_key: step.key,

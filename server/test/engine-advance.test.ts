@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { RunResult } from '@caisson/contracts/host-api';
 import { advance } from '@caisson/core/advance';
 import { rollUp } from '@caisson/core/build';
@@ -45,6 +46,7 @@ test('following only what changed leaves nothing to do for a look at the whole g
     })
     .execute();
   const deps: TransitionDeps = {
+    newId: randomUUID,
     db: rig.db,
     effects: { enqueue: async () => {} },
     notifications: { tell: async () => {}, wake: () => {} },

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
 import { changeBuild } from '../engine/transition.ts';
 import { type EngineRig, engineRig, ir } from './engine-rig.ts';
@@ -112,7 +113,10 @@ test('a cancel with no host at all ends at once, and a finished build stays as i
   expect(ended.status).toBe('canceled');
   await rig.engine.cancelBuild(build.id);
   await changeBuild(
-    { db: rig.db, effects: { enqueue: async () => {} }, notifications: { tell: async () => {}, wake: () => {} } },
+    {
+      ...{ db: rig.db, newId: randomUUID, effects: { enqueue: async () => {} } },
+      notifications: { tell: async () => {}, wake: () => {} },
+    },
     build.id,
     (change) => change.apply({ kind: 'build_timeout' }),
   );
