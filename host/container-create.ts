@@ -1,5 +1,6 @@
 import { chown, mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
@@ -45,14 +46,18 @@ export async function startCapsule(context: ContainerContext, spec: MachineSpec)
     if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${spec.capsuleId} exists already`);
     throw asAppError(error, 'provision_failed', 'the capsule has no place on disk');
   });
+  crashPoint('capsule.placed');
   const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
   let slot: NetworkSlot | null = null;
   try {
     if (spec.egress === 'internet') slot = await context.network.pool.acquire();
+    crashPoint('capsule.connected');
     await prepare(context, { layout, spec, slot });
+    crashPoint('capsule.prepared');
     const { runtime, agentPath, skeletonDir } = context;
     const disk = diskMount(layout, [...spec.layers, skeletonDir]);
     await startContainer({ layout, runtime, agentPath, disk, timeoutMs: startTimeoutMs });
+    crashPoint('capsule.started');
     await cgroup.limitSocketBuffers(Math.floor(spec.shape.memoryBytes / socketBufferShare));
     return await meetAgent(context, { layout, cgroup, slot, isNew: true });
   } catch (error) {
@@ -106,6 +111,7 @@ async function meetAgent(
   const init = await findInit(layout, await cgroup.processes());
   if (init === null) throw new AppError('provision_failed', `the agent of capsule ${layout.capsuleId} ended at once`);
   const guest = await connect(layout, init);
+  crashPoint('agent.greeted');
   // One that was taken up may run the agent of an earlier version.
   if (isNew && !(await runsProgram(init, context.agentPath))) {
     guest.close();
@@ -125,6 +131,7 @@ async function meetAgent(
       if (heldSlot === null) return;
       // Another capsule may get the slot at once: whoever removes the remains of this one must not find it there.
       await writeState(layout, { version: 1, capsuleId, networkSlot: null });
+      crashPoint('network.unclaimed');
       context.network.pool.release(heldSlot);
       heldSlot = null;
     },

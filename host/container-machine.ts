@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleCgroup } from './cgroup-capsule.ts';
 import { unmountBelow } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
@@ -87,8 +88,11 @@ export async function takeDown(
   const init = await findInit(layout, await cgroup.processes());
   await cgroup.killAll(10_000);
   if (init) await waitUntilDead(init);
+  crashPoint('takedown.killed');
   const removed = await Promise.allSettled([removeRunDir(layout), cgroup.remove()]);
+  crashPoint('takedown.unmounted');
   await releaseNetwork();
+  crashPoint('takedown.disconnected');
   for (const result of removed) if (result.status === 'rejected') throw result.reason;
 }
 

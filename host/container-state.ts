@@ -1,4 +1,5 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleLayout } from './container-layout.ts';
 
 /** What must be known to clean a capsule up after a crash. Written before anything else of it exists. */
@@ -11,7 +12,9 @@ export interface CapsuleState {
 
 export async function writeState(layout: CapsuleLayout, state: CapsuleState): Promise<void> {
   await writeFile(`${layout.stateFile}.new`, JSON.stringify(state));
+  crashPoint('state.written');
   await rename(`${layout.stateFile}.new`, layout.stateFile);
+  crashPoint('state.kept');
 }
 
 /** Null when there is none, or one cut off by a power loss: then nothing was created after it. */

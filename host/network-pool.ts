@@ -1,4 +1,5 @@
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { Ipv4Network } from './network-address.ts';
 import { isSlotClean, makeSlots, maxSlots, type NetworkSlot, removeSlots, slotOf } from './network-slot.ts';
 
@@ -102,6 +103,7 @@ async function giveBack(state: PoolState, slot: NetworkSlot): Promise<void> {
   if (isWanted && (await isSlotClean(slot).catch(() => false)) && !state.isClosed) return put(state, slot);
   try {
     await removeSlots([slot]);
+    crashPoint('slot.removed');
     state.busy.delete(slot.number);
   } catch {
     state.stuck.add(slot);
@@ -131,6 +133,7 @@ async function refill(state: PoolState): Promise<void> {
     try {
       if (slots.length === 0) throw new AppError('limit_exceeded', `all ${maxSlots} network slots are in use`);
       await makeSlots(slots);
+      crashPoint('slot.made');
     } catch (error) {
       await removeSlots(slots).catch(() => {});
       for (const slot of slots) state.busy.delete(slot.number);
