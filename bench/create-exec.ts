@@ -3,11 +3,18 @@ import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from 
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
 
+const [bareName, runcName, podmanName] = ['own loopback only', 'runc run, rootfs mounted before', 'podman run --rm'];
+const atOnce = 20;
+const [concurrentName, aloneName] = [`${atOnce} at once`, 'one alone'];
+
 /** A capsule from nothing to the first answered command, one after the other. */
 export const createExec: Row = {
   id: 'create-exec',
   title: 'create a capsule → first exec answered, serial',
-  reach: 'p50 ≤ 1.5 × runc run; ≥ 5 × faster than podman run',
+  goals: [
+    { series: bareName, figure: 'p50', bound: '≤', limit: 1.5, ofP50: runcName },
+    { series: bareName, figure: 'p50', bound: '≤', limit: 1 / 5, ofP50: podmanName },
+  ],
   obstacle: needsRoot,
   measure: measureSerial,
 };
@@ -16,7 +23,7 @@ export const createExec: Row = {
 export const createExecConcurrent: Row = {
   id: 'create-exec-20',
   title: 'create a capsule → first exec answered, 20 concurrent',
-  reach: 'p95 ≤ 10 × the serial p50',
+  goals: [{ series: concurrentName, figure: 'p95', bound: '≤', limit: 10, ofP50: aloneName }],
   obstacle: needsRoot,
   measure: measureConcurrent,
 };
@@ -46,12 +53,12 @@ async function measureSerial(bench: Bench): Promise<Measured> {
   }
   return {
     series: [
-      { name: 'Caisson, own loopback only', role: 'ours', unit: 'ms', samples: parts.bare },
-      { name: 'Caisson, network from the pool', role: 'ours', unit: 'ms', samples: networked },
+      { name: bareName, role: 'ours', unit: 'ms', samples: parts.bare },
+      { name: 'network from the pool', role: 'ours', unit: 'ms', samples: networked },
       { name: 'of the first: create', role: 'part', unit: 'ms', samples: parts.create },
       { name: 'of the first: exec of true', role: 'part', unit: 'ms', samples: parts.exec },
       { name: 'afterwards: destroy', role: 'part', unit: 'ms', samples: parts.destroy },
-      { name: 'runc run, rootfs mounted before', role: 'baseline', unit: 'ms', samples: runcRun },
+      { name: runcName, role: 'baseline', unit: 'ms', samples: runcRun },
       ...(podman ? [{ name: 'podman run --rm', role: 'baseline', unit: 'ms', samples: podmanRun } as const] : []),
     ],
     notes: [
@@ -96,8 +103,6 @@ async function warmUp({ driver, spec }: Capsules, baseline: () => Promise<void>)
   await baseline();
 }
 
-const atOnce = 20;
-
 async function measureConcurrent(bench: Bench): Promise<Measured> {
   const capsules = await openCapsules();
   const runc = await openRunc(capsules);
@@ -124,8 +129,8 @@ async function measureConcurrent(bench: Bench): Promise<Measured> {
   }
   return {
     series: [
-      { name: 'Caisson, 20 at once', role: 'ours', unit: 'ms', samples: ours },
-      { name: 'Caisson, one alone', role: 'part', unit: 'ms', samples: serial },
+      { name: concurrentName, role: 'ours', unit: 'ms', samples: ours },
+      { name: aloneName, role: 'part', unit: 'ms', samples: serial },
       { name: 'runc run, 20 at once', role: 'baseline', unit: 'ms', samples: runcRun },
       ...(podman
         ? [{ name: 'podman run --rm, 20 at once', role: 'baseline', unit: 'ms', samples: podmanRun } as const]

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { judge } from './goal.ts';
 import { busyShare, currentCommit, machineFacts } from './machine-facts.ts';
 import { keepResults, readLatest } from './results.ts';
 import type { Bench, Row, RowResult, SeriesResult } from './row.ts';
@@ -71,9 +72,10 @@ async function measureAll(chosen: readonly Row[]): Promise<void> {
 }
 
 async function measureRow(row: Row, about: { machine: RowResult['machine']; commit: string }): Promise<RowResult> {
-  const { id, title, reach } = row;
+  const { id, title } = row;
   const result: RowResult = {
-    ...{ id, title, reach, ...about },
+    ...{ id, title, ...about },
+    goals: judged(row, [], null),
     command: `npm run bench -- --only ${id}`,
     measuredAt: new Date().toISOString(),
     isQuick: options.quick,
@@ -85,20 +87,26 @@ async function measureRow(row: Row, about: { machine: RowResult['machine']; comm
     skipped: row.obstacle?.() ?? null,
     error: null,
   };
-  if (result.skipped !== null) return result;
+  if (result.skipped !== null) return { ...result, goals: judged(row, [], result.skipped) };
   const startedMs = performance.now();
   const tookS = () => Math.round((performance.now() - startedMs) / 100) / 10;
   try {
     const { series, notes } = await row.measure(makeBench());
     const took = tookS();
-    return { ...result, tookS: took, busyAfter: await busyShare(), notes, series: series.map(seriesResult) };
-  } catch (error) {
+    const measured = series.map(seriesResult);
     return {
-      ...result,
-      tookS: tookS(),
-      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      ...{ ...result, notes, series: measured, goals: judged(row, measured, null) },
+      ...{ tookS: took, busyAfter: await busyShare() },
     };
+  } catch (error) {
+    const said = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const goals = judged(row, [], `the row failed: ${said.split('\n')[0]}`);
+    return { ...result, goals, tookS: tookS(), error: said };
   }
+}
+
+function judged(row: Row, series: readonly SeriesResult[], nothingBecause: string | null): RowResult['goals'] {
+  return row.goals.map((goal) => judge(goal, series, nothingBecause));
 }
 
 function seriesResult({

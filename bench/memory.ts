@@ -5,11 +5,16 @@ import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, sample } from './statistics.ts';
 import { openWarmCli } from './warm-cli.ts';
 
+const [idleName, capsuleName] = ['idle, all processes', 'each idle capsule'];
+
 /** What an installation that does nothing takes. */
 export const memory: Row = {
   id: 'memory',
   title: 'memory: idle server + host + PostgreSQL; each idle capsule',
-  reach: '< 250 MiB; < 4 MiB per capsule',
+  goals: [
+    { series: idleName, figure: 'max', bound: '<', limit: 250 },
+    { series: capsuleName, figure: 'p50', bound: '<', limit: 4 },
+  ],
   obstacle: needsRoot,
   measure,
 };
@@ -36,7 +41,7 @@ async function measure(bench: Bench): Promise<Measured> {
   }
   return {
     series: [
-      { name: 'idle, all processes', role: 'ours', unit: 'MiB', samples: whole },
+      { name: idleName, role: 'ours', unit: 'MiB', samples: whole },
       { name: 'of it: control plane and host', role: 'part', unit: 'MiB', samples: node },
       { name: 'of it: PostgreSQL', role: 'part', unit: 'MiB', samples: postgres },
       ...(await capsuleSeries(bench)),
@@ -62,7 +67,7 @@ async function capsuleSeries(bench: Bench): Promise<Measured['series']> {
     await capsules.end();
   }
   return [
-    { name: 'each idle capsule', role: 'ours', unit: 'MiB', samples: charged },
+    { name: capsuleName, role: 'ours', unit: 'MiB', samples: charged },
     { name: 'of it: the agent’s proportional set', role: 'part', unit: 'MiB', samples: agent },
   ];
 }

@@ -20,7 +20,8 @@ export async function keepResults(rows: readonly RowResult[], startedAt: Date): 
 /** The newest result of every row; empty before the first run. */
 export async function readLatest(): Promise<readonly RowResult[]> {
   const text = await readFile(latest, 'utf8').catch(() => '[]');
-  return JSON.parse(text) as readonly RowResult[];
+  // What an older bench kept has no verdicts.
+  return (JSON.parse(text) as readonly RowResult[]).filter(({ goals }) => Array.isArray(goals));
 }
 
 async function write(url: URL, rows: readonly RowResult[]): Promise<void> {

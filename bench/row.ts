@@ -1,3 +1,4 @@
+import type { Goal, JudgedGoal } from './goal.ts';
 import type { Samples, Summary } from './statistics.ts';
 
 /** One line of the table of figures, with whatever it is compared to. */
@@ -5,8 +6,8 @@ export interface Row {
   /** As in `--only`. */
   readonly id: string;
   readonly title: string;
-  /** What counts as reached, in words; null for a row without a goal. */
-  readonly reach: string | null;
+  /** What counts as reached; none for a row that only informs. */
+  readonly goals: readonly Goal[];
   /** What the row cannot do without; null when it can run, else why it cannot. */
   readonly obstacle?: () => string | null;
   readonly measure: (bench: Bench) => Promise<Measured>;
@@ -42,7 +43,7 @@ export interface Series {
 export interface RowResult {
   readonly id: string;
   readonly title: string;
-  readonly reach: string | null;
+  readonly goals: readonly JudgedGoal[];
   readonly command: string;
   readonly measuredAt: string;
   readonly commit: string;

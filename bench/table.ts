@@ -1,3 +1,5 @@
+import { figure, percent } from './figure.ts';
+import type { JudgedGoal } from './goal.ts';
 import type { RowResult, SeriesResult } from './row.ts';
 
 const columns = ['', 'n', 'p50', 'p95', 'p99', 'min', 'ok'] as const;
@@ -25,9 +27,14 @@ export function rowLines(row: RowResult): readonly string[] {
   }
   for (const { name, reasons } of row.series) for (const reason of reasons) lines.push(`  failed: ${name}: ${reason}`);
   for (const note of row.notes) lines.push(`  note: ${note}`);
-  if (row.reach !== null) lines.push(`  goal: ${row.reach}`);
+  lines.push(...row.goals.map(goalLine));
   if (busyWith(row) > busyFrom) lines.push(`  measured beside other work: ${percent(busyWith(row))} of the processors`);
   return lines;
+}
+
+function goalLine({ text, series, measured, verdict, why }: JudgedGoal): string {
+  const reason = why === null ? '' : `; ${why}`;
+  return `  goal: ${series}: ${text}: ${verdict.toUpperCase()}${measured === null ? '' : ` with ${measured}`}${reason}`;
 }
 
 /** Name, n, p50, p95, p99, min, success rate. */
@@ -36,13 +43,4 @@ export function seriesCells({ name, role, unit, summary, failures }: SeriesResul
   if (summary === null) return [label, String(failures), '–', '–', '–', '–', failures > 0 ? '0 %' : '–'];
   const { n, p50, p95, p99, min, successRate } = summary;
   return [label, String(n), ...[p50, p95, p99, min].map((value) => figure(value, unit)), percent(successRate)];
-}
-
-function figure(value: number, unit: string): string {
-  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
-  return `${value.toFixed(digits)} ${unit}`;
-}
-
-export function percent(share: number): string {
-  return `${(share * 100).toFixed(share === 0 || share === 1 ? 0 : 1)} %`;
 }

@@ -2,8 +2,9 @@ import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { percent } from './figure.ts';
 import type { Row, RowResult } from './row.ts';
-import { busyFrom, busyWith, percent, seriesCells } from './table.ts';
+import { busyFrom, busyWith, seriesCells } from './table.ts';
 
 const page = new URL('../docs/performance.md', import.meta.url);
 const formatter = fileURLToPath(new URL('../node_modules/.bin/biome', import.meta.url));
@@ -69,7 +70,6 @@ function section(row: RowResult): string {
   return [
     `## ${row.title}\n`,
     ...(row.error === null ? [] : [`**Failed:** ${row.error.split('\n')[0]}\n`]),
-    ...(row.reach === null ? [] : [`Goal: ${row.reach}.\n`]),
     `${head}\n${lines.join('\n')}\n`,
     ...row.notes.map((note) => `${note}\n`),
     `${facts.join(' · ')}\n`,
