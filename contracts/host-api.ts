@@ -48,6 +48,8 @@ export interface DriverCapabilities {
 export interface HostHeartbeat {
   readonly hostId: string;
   readonly leases: readonly LeaseRef[];
+  /** Why the host takes no new work just now, for people, e.g. that its disk is nearly full; absent when it does. */
+  readonly refuses?: string;
 }
 
 /** A lease with the number that fences off its predecessors. */

@@ -1,5 +1,6 @@
 import { AppError } from '@caisson/contracts/app-error';
 import type { ErrorCode } from '@caisson/contracts/error-table';
+import { isDiskFull } from './disk-full.ts';
 
 /** True for a system error with one of these codes, e.g. `ENOENT`. */
 export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
@@ -10,8 +11,7 @@ export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
 export function asAppError(error: unknown, code: ErrorCode, what: string): AppError {
   if (error instanceof AppError) return error;
   const detail = error instanceof Error ? error.message : String(error);
-  const isDiskFull = isErrno(error, 'ENOSPC', 'EDQUOT') || /No space left on device|Disk quota exceeded/.test(detail);
-  return new AppError(isDiskFull ? 'disk_full' : code, `${what}: ${detail}`, { cause: error });
+  return new AppError(isDiskFull(error) ? 'disk_full' : code, `${what}: ${detail}`, { cause: error });
 }
 
 /** Runs a step of a clean-up whose object may be gone already: a missing one is success. */

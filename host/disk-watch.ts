@@ -56,6 +56,8 @@ const measureTimeoutMs = 120_000;
 /** How long is waited for the counts when the host runs out; one that takes longer is charged with all that is gone. */
 const hurriedMs = 5_000;
 const reserve = { bytes: 2 * 2 ** 30, share: 1 / 50 };
+/** The end of one who holds less brings nothing back: something else fills the disk, and the jobs wait for room. */
+const leastHelpBytes = 2 ** 20;
 
 export function createDiskWatch(options: DiskWatchOptions = {}): DiskWatch {
   const all = new Set<Watched>();
@@ -176,7 +178,7 @@ async function keepReserve(all: readonly Watched[], reserveBytes: number | undef
     bytes: watched.measuring ? mostUse(watched, free).bytes : watched.used.bytes,
   }));
   const largest = uses.reduce((a, b) => (b.bytes > a.bytes ? b : a));
-  if (largest.bytes < wanted / 8 && free.bytes > wanted / 4) return;
+  if (largest.bytes < leastHelpBytes || (largest.bytes < wanted / 8 && free.bytes > wanted / 4)) return;
   const message = `the host has only ${mebibytes(free.bytes)} of disk left, and this job had written ${mebibytes(largest.bytes)}, the most of all`;
   end(largest.watched, new AppError('disk_full', message));
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { lstat, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { imageTooLarge, isDiskFull } from './disk-full.ts';
 import { debianSourceLines } from './image-apt-sources.ts';
 import { certificateHooks, type LocalCertificates } from './image-certificates.ts';
 import { shiftOwners } from './image-owners.ts';
@@ -122,6 +123,7 @@ async function packageVersions(rootDir: string): Promise<string> {
 
 function buildError(recipe: DebianRecipe, error: unknown): unknown {
   if (!(error instanceof ProgramError)) return error;
+  if (isDiskFull(error)) return imageTooLarge(recipe.name, error);
   const said = `${error.stdout}\n${error.stderr}`
     .split('\n')
     .filter((line) => /^(E|W|Err): ?|^mmdebstrap: /.test(line));

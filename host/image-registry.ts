@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { readFile, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { imageTooLarge, isDiskFull } from './disk-full.ts';
 import { idMap } from './id-map.ts';
 import { emptyDirectory } from './image-debian.ts';
 import { shiftOwners } from './image-owners.ts';
@@ -152,6 +153,7 @@ async function unpack(fetch: ImageFetch, layout: string): Promise<void> {
     });
   } catch (error) {
     fetch.signal.throwIfAborted();
+    if (isDiskFull(error)) throw imageTooLarge(fetch.reference.name, error);
     throw error instanceof ProgramError ? invalid(fetch, error.message, error) : error;
   }
   for (const name of ['dev', 'proc', 'sys']) await emptyDirectory(join(rootfs, name));
@@ -183,6 +185,7 @@ function tls(option: string, reference: ImageReference): readonly string[] {
 /** Says which of the three it was: no such image, no such registry, or bytes that are not what their names promise. */
 function registryError(reference: ImageReference, error: unknown): unknown {
   if (!(error instanceof ProgramError)) return error;
+  if (isDiskFull(error)) return imageTooLarge(reference.name, error);
   if (error.cause instanceof Error && error.exitCode === null && error.message.includes('was stopped'))
     return error.cause;
   const said = error.stderr.trim().split('\n').at(-1) ?? '';

@@ -39,8 +39,13 @@ export function checkName(what: string, name: string): void {
 /** Writes a file so that readers see the old content or the new, never a part. */
 export async function writeAtomically(path: string, content: string): Promise<void> {
   const temp = `${path}.tmp`;
-  await writeFile(temp, content);
-  await rename(temp, path);
+  try {
+    await writeFile(temp, content);
+    await rename(temp, path);
+  } catch (error) {
+    await rm(temp, { force: true });
+    throw error;
+  }
 }
 
 export async function writeMeta(layerDir: string, meta: LayerMeta): Promise<void> {

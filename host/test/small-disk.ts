@@ -1,0 +1,54 @@
+import { mkdir, mkdtemp, open, rm, statfs, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runProgram } from '../run-program.ts';
+
+/** A file system of its own, so small that a test can fill it. */
+export interface SmallDisk {
+  /** Where it is mounted. */
+  readonly directory: string;
+  /** Fills it until so many bytes are left. */
+  fill(leaveBytes?: number): Promise<void>;
+  /** Uses up its files until so many are left, while there is space. */
+  fillFiles(leaveFiles?: number): Promise<void>;
+  /** Removes what filled it. */
+  makeRoom(): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** Mounts a tmpfs: unlike others it is full at the byte it says. */
+export async function openSmallDisk({ mebibytes, files }: { mebibytes: number; files: number }): Promise<SmallDisk> {
+  const directory = await mkdtemp(join(tmpdir(), 'caisson-disk-'));
+  const options = `size=${mebibytes}m,nr_inodes=${files},mode=0711`;
+  await runProgram(['mount', '-t', 'tmpfs', '-o', options, 'caisson-test', directory]);
+  const ballast = join(directory, 'ballast');
+  return {
+    directory,
+    async fill(leaveBytes = 0) {
+      await mkdir(ballast, { recursive: true });
+      const file = await open(join(ballast, 'bytes'), 'a');
+      const bytes = new Uint8Array(2 ** 20);
+      try {
+        while ((await file.write(bytes).catch(nothingWhenFull)).bytesWritten > 0);
+        await file.truncate((await file.stat()).size - leaveBytes);
+      } finally {
+        await file.close();
+      }
+    },
+    async fillFiles(leaveFiles = 0) {
+      await mkdir(ballast, { recursive: true });
+      const { ffree } = await statfs(directory);
+      for (let index = 0; index < ffree - leaveFiles; index += 1) await writeFile(join(ballast, String(index)), '');
+    },
+    makeRoom: () => rm(ballast, { recursive: true, force: true }),
+    async end() {
+      await runProgram(['umount', directory]);
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+function nothingWhenFull(error: NodeJS.ErrnoException): { bytesWritten: number } {
+  if (error.code !== 'ENOSPC') throw error;
+  return { bytesWritten: 0 };
+}
