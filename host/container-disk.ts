@@ -1,6 +1,7 @@
 import { access, chown, copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import { idMap } from './id-map.ts';
@@ -83,15 +84,15 @@ export async function prepareSkeleton(dataDir: string): Promise<string> {
     () => false,
   );
   if (isReady) return directory;
-  const draft = `${directory}.${process.pid}.new`;
+  const draft = `${directory}.new`;
   await removeTree(draft);
   for (const path of ['.', 'proc', 'sys', 'dev', 'etc', '.caisson']) await makeOwned(join(draft, path));
   for (const path of ['etc/resolv.conf', 'etc/hosts', 'etc/hostname', '.caisson/agent']) {
     await writeFile(join(draft, path), '');
     await chown(join(draft, path), idMap.baseId, idMap.baseId);
   }
-  // A second process may have been faster; its skeleton is the same.
-  await rename(draft, directory).catch(() => removeTree(draft));
+  crashPoint('skeleton.made');
+  await rename(draft, directory);
   return directory;
 }
 
@@ -104,7 +105,8 @@ async function makeOwned(directory: string): Promise<void> {
 export async function keepAgent(dataDir: string, agentPath: string, digest: string): Promise<string> {
   const path = join(dataDir, 'agents', digest);
   await mkdir(dirname(path), { recursive: true });
-  await copyFile(agentPath, `${path}.${process.pid}.new`);
-  await rename(`${path}.${process.pid}.new`, path);
+  await copyFile(agentPath, `${path}.new`);
+  crashPoint('agent.copied');
+  await rename(`${path}.new`, path);
   return path;
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { openCgroup } from './cgroup-capsule.ts';
 import { canLimitSwap, readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
@@ -12,10 +13,10 @@ import { type Installation, layoutOf, openInstallation } from './container-layou
 import { takeDown } from './container-machine.ts';
 import { openContainerNetwork } from './container-network.ts';
 import { killStarters } from './container-process.ts';
-import { readState } from './container-state.ts';
+import { type CapsuleState, readState, writeState } from './container-state.ts';
 import { buildAgent } from './guest-binary.ts';
 import { removeTree } from './layer-tree.ts';
-import type { MachineDriver } from './machine-driver.ts';
+import type { MachineDriver, Remains } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
 
 export interface ContainerDriverOptions {
@@ -91,12 +92,13 @@ function openDriver(context: ContainerContext): ContainerDriver {
       return start.finally(() => starting.delete(spec.capsuleId));
     },
     adopt: (capsuleId) => adoptCapsule(context, capsuleId),
+    remains: (capsuleId) => remainsOf(context, capsuleId),
     list: () => listCapsules(context),
     async destroy(capsuleId) {
       // One that is being created cannot be taken apart at the same time.
       await starting.get(capsuleId)?.catch(() => {});
       const machine = live.get(capsuleId);
-      await (machine ? machine.destroy() : destroyRemains(context, capsuleId));
+      await (machine ?? remainsOf(context, capsuleId)).destroy();
     },
     async close() {
       if (isClosed) return;
@@ -117,19 +119,35 @@ async function closeDriver(context: Omit<ContainerContext, 'runtime'>): Promise<
   await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
 }
 
-/** Removes a capsule this process does not hold, whatever there is of it. */
-async function destroyRemains(context: Omit<ContainerContext, 'runtime'>, capsuleId: string): Promise<void> {
+/**
+ * A capsule this process does not hold, whatever there is of it. Its network slot is given back only when nothing on disk claims it
+ * any more: another capsule may get it at once, and whoever comes for these remains again must not find it there.
+ */
+function remainsOf(context: Omit<ContainerContext, 'runtime'>, capsuleId: string): Remains {
   const { installation, hierarchy, network } = context;
   const layout = layoutOf(installation, capsuleId);
   const cgroup = openCgroup(hierarchy, layout.cgroupPath);
-  if (!(await exists(layout.stateDir)) && !(await exists(layout.runDir))) return cgroup.remove();
-  const state = await readState(layout);
-  const slot = state?.networkSlot ?? null;
-  await killStarters(layout);
-  await takeDown(layout, cgroup, async () => {
+  const end = async (state: CapsuleState | null, unclaim: () => Promise<void>) => {
+    await killStarters(layout);
+    await takeDown(layout, cgroup, async () => {});
+    await unclaim();
+    crashPoint('remains.unclaimed');
+    const slot = state?.networkSlot ?? null;
     if (slot !== null) await network.pool.discard(slot);
-  });
-  await removeTree(layout.stateDir);
+  };
+  return {
+    async stop() {
+      const state = await readState(layout);
+      await end(state, async () => {
+        if (state !== null) await writeState(layout, { ...state, networkSlot: null });
+      });
+      return { upperDir: layout.upperDir };
+    },
+    async destroy() {
+      if (!(await exists(layout.stateDir)) && !(await exists(layout.runDir))) return cgroup.remove();
+      await end(await readState(layout), () => removeTree(layout.stateDir));
+    },
+  };
 }
 
 async function listCapsules({

@@ -1,7 +1,9 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, HostDescription, LeaseRef, RunAck, RunAssignment } from '@caisson/contracts/host-api';
+import { diskRoom } from './disk-room.ts';
 import { createDiskWatch, type DiskWatch } from './disk-watch.ts';
 import type { LayerStore, SourceStore } from './layer-store.ts';
 import type { MachineDriver } from './machine-driver.ts';
@@ -46,6 +48,7 @@ function watched(journal: RunJournal): WatchedRun {
 }
 
 const lastWordsMs = 3_000;
+const rememberedLeases = 10_000;
 const historyWindowBytes = 2 ** 20;
 
 /**
@@ -55,7 +58,7 @@ const historyWindowBytes = 2 ** 20;
 export async function createHost(parts: HostParts): Promise<Host> {
   const runsDir = join(parts.dataDir, 'runs');
   await mkdir(runsDir, { recursive: true });
-  const runs = new Map<string, WatchedRun & { run: Run | null }>();
+  const runs = new Map<string, HostRun>();
   const watcher = watchRuns(runs);
   const diskWatch = parts.diskWatch ?? createDiskWatch();
   let allHeard = Promise.withResolvers<void>();
@@ -81,54 +84,87 @@ export async function createHost(parts: HostParts): Promise<Host> {
   }
 
   const starting = new Map<string, Promise<void>>();
+  // A control plane that stood still for a while may hand over once more what another one brought to its end meanwhile.
+  const over = new Set<string>();
   let isClosing = false;
   return {
     describe: async () => parts.description,
-    heartbeat: async () => ({
-      hostId: parts.description.hostId,
-      leases: [...runs.values()].map(({ journal: { assignment } }) => leaseOf(assignment)),
-    }),
+    async heartbeat() {
+      const { lack } = await diskRoom(parts.dataDir);
+      // What nobody needs now goes before anybody has to wait.
+      if (lack !== null) void parts.layers.collect().catch(() => {});
+      return {
+        hostId: parts.description.hostId,
+        leases: [...runs.values()].map(({ journal: { assignment } }) => leaseOf(assignment)),
+        ...(lack === null ? {} : { refuses: lack }),
+      };
+    },
     hasBlob: (digest) => parts.sources.has(digest),
     putBlob: (digest, bytes) => parts.sources.put(digest, bytes),
     async startRun(assignment: RunAssignment) {
       const { leaseId } = assignment;
-      if (runs.has(leaseId)) return;
+      if (runs.has(leaseId) || over.has(leaseId)) return;
       if (isClosing) throw new AppError('service_unavailable', 'the host stops; give the job to another one');
       const start =
         starting.get(leaseId) ?? createJournal(runsDir, assignment).then((journal) => begin(journal, noHistory));
       starting.set(leaseId, start);
       await start.finally(() => starting.delete(leaseId));
     },
-    cancelRun: async ({ leaseId }, reason) => runs.get(leaseId)?.run?.cancel(reason),
-    watch: (signal) => watcher.messages(signal),
-    async acknowledge(acks: readonly RunAck[]) {
-      for (const { leaseId, seq } of acks) {
-        const entry = runs.get(leaseId);
-        if (entry === undefined || !isOverWith(entry, seq)) continue;
-        runs.delete(leaseId);
-        if (runs.size === 0) allHeard.resolve();
-        await entry.journal.remove();
-      }
+    async cancelRun({ leaseId }, reason) {
+      runs.get(leaseId)?.run?.cancel(reason);
+      crashPoint('cancel.taken');
     },
+    watch: (signal) => watcher.messages(signal),
+    acknowledge: (acks) =>
+      forget(runs, acks, (leaseId) => {
+        over.add(leaseId);
+        const [oldest] = over;
+        if (over.size > rememberedLeases && oldest !== undefined) over.delete(oldest);
+        if (runs.size === 0) allHeard.resolve();
+      }),
     async releaseLayer(layerId) {
-      await parts.layers.release(layerId);
-      await parts.layers.collect();
+      // On a full disk the mark can be written only when the disk it marks is gone, or another one.
+      await parts.layers.release(layerId).finally(() => parts.layers.collect());
     },
     async close({ end }) {
       isClosing = true;
       await Promise.allSettled(starting.values());
-      const live = [...runs.values()];
-      for (const { run } of live) {
-        if (end) run?.cancel('lost');
-        else run?.leave();
-      }
-      await Promise.all(live.map(({ run }) => run?.finished.catch(() => {})));
+      await letGo([...runs.values()], end);
       if (end) await heard(lastWordsMs);
       watcher.close();
       await parts.driver.close();
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
     },
   };
+}
+
+type HostRun = WatchedRun & { readonly run: Run | null };
+
+/** Takes note of what is stored elsewhere and forgets the runs of which everything is; `onForgotten` is told which. */
+async function forget(
+  runs: Map<string, HostRun>,
+  acks: readonly RunAck[],
+  onForgotten: (leaseId: string) => void,
+): Promise<void> {
+  for (const { leaseId, seq } of acks) {
+    const entry = runs.get(leaseId);
+    if (entry === undefined || !isOverWith(entry, seq)) continue;
+    runs.delete(leaseId);
+    onForgotten(leaseId);
+    crashPoint('ack.taken');
+    await entry.journal.remove();
+    crashPoint('ack.forgotten');
+  }
+}
+
+/** Ends the runs, or leaves them to the next host. */
+async function letGo(runs: readonly HostRun[], end: boolean): Promise<void> {
+  for (const { run, journal } of runs) {
+    if (end) run?.cancel('lost');
+    else run?.leave();
+    journal.stopWaiting();
+  }
+  await Promise.all(runs.map(({ run }) => run?.finished.catch(() => {})));
 }
 
 function leaseOf({ leaseId, fence }: RunAssignment): LeaseRef {
@@ -164,7 +200,9 @@ async function recover(
     }
   }
   for (const capsuleId of await parts.provisioner.list()) {
-    if (!owned.has(capsuleId)) await parts.provisioner.discard(capsuleId);
+    if (owned.has(capsuleId)) continue;
+    await parts.provisioner.discard(capsuleId);
+    crashPoint('recover.discarded');
   }
 }
 
@@ -173,6 +211,7 @@ async function historyOf(journal: RunJournal): Promise<RunHistory> {
   let started: RunHistory['started'] = null;
   let guestOffset = 0;
   let outputBytes = 0;
+  let isMarked = false;
   for (let position = 0; position < journal.size; ) {
     const part = await journal.read(position, historyWindowBytes);
     position = part.position;
@@ -180,8 +219,9 @@ async function historyOf(journal: RunJournal): Promise<RunHistory> {
       if (event.kind === 'started' && processId !== undefined) started = { processId, atMs };
       if (event.kind !== 'output' || offset === undefined) continue;
       guestOffset = offset;
-      outputBytes += event.bytes.length;
+      if (event.stream === 'meta') isMarked = true;
+      else outputBytes += event.bytes.length;
     }
   }
-  return { started, guestOffset: Math.max(guestOffset, journal.droppedTo), outputBytes, cancelReason: null };
+  return { started, guestOffset: Math.max(guestOffset, journal.droppedTo), outputBytes, isMarked };
 }

@@ -3,6 +3,7 @@ import { lstat, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { imageTooLarge, isDiskFull } from './disk-full.ts';
+import { diskRoom } from './disk-room.ts';
 import { debianSourceLines } from './image-apt-sources.ts';
 import { certificateHooks, type LocalCertificates } from './image-certificates.ts';
 import { shiftOwners } from './image-owners.ts';
@@ -47,6 +48,7 @@ const dpkgOptions = [
   'path-exclude=/usr/share/locale/*',
 ];
 const buildTimeoutMs = 20 * 60_000;
+const leastBytes = 512 * 2 ** 20;
 
 export interface DebianBuild {
   readonly recipe: DebianRecipe;
@@ -59,10 +61,12 @@ export interface DebianBuild {
 
 /**
  * Builds a recipe into the empty directory `rootDir`, owned by capsule ids, and returns the digest of what is in it: the same
- * for the same packages in the same versions. Throws `image_unavailable`.
+ * for the same packages in the same versions. Throws `image_unavailable`, `disk_full`.
  */
 export async function buildDebian(build: DebianBuild, rootDir: string): Promise<string> {
   const { recipe } = build;
+  // On a full disk apt waits without end for a part of itself.
+  if ((await diskRoom(rootDir)).freeBytes < leastBytes) throw imageTooLarge(recipe.name);
   const lines = await debianSourceLines(build.aptDir, recipe.suite);
   const progress = aptProgress({ title: `building image ${recipe.name}`, progress: build.progress });
   try {

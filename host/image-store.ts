@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { type LocalCertificates, readLocalCertificates } from './image-certificates.ts';
 import { buildDebian, type DebianBuild, type DebianRecipe, debianRecipe, recipeKey } from './image-debian.ts';
 import { createFlights, type Flights } from './image-flights.ts';
@@ -7,7 +8,7 @@ import { withFileLock } from './image-lock.ts';
 import { createImageRecords, type ImageRecord, type ImageRecords } from './image-record.ts';
 import { type ImageReference, parseImageReference } from './image-reference.ts';
 import { fetchImage, inspectImage, isAbsent } from './image-registry.ts';
-import type { DiskLayers } from './layer-disk.ts';
+import type { DiskLayers, FillLayer } from './layer-disk.ts';
 import type { ImageStore, ResolvedImage } from './layer-store.ts';
 import type { TarLimits } from './layer-tar.ts';
 
@@ -98,15 +99,29 @@ async function resolveBuilt(state: State, recipe: DebianRecipe, request: Request
   });
 }
 
-async function makeBuilt(state: State, build: DebianBuild): Promise<ImageRecord> {
+function makeBuilt(state: State, build: DebianBuild): Promise<ImageRecord> {
   const { name } = build.recipe;
-  const layerId = `image-${name.replace(':', '-')}-${randomUUID()}`;
+  return make(state, { key: `name:${name}`, idPrefix: name.replace(':', '-') }, async (rootDir) => ({
+    digest: await buildDebian(build, rootDir),
+    env: debianEnv,
+    recipeKey: recipeKey(build.recipe, build.certificates),
+  }));
+}
+
+/** Makes an image's layer and remembers it under `key`. */
+async function make(
+  state: State,
+  { key, idPrefix }: { key: string; idPrefix: string },
+  fill: (...dirs: Parameters<FillLayer>) => Promise<Omit<ImageRecord, 'layerId'>>,
+): Promise<ImageRecord> {
+  const layerId = `image-${idPrefix}-${randomUUID()}`;
   const recorded = Promise.withResolvers<ImageRecord>();
-  await state.layers.add(layerId, 'image', async (rootDir) => {
-    const digest = await buildDebian(build, rootDir);
-    const record = { digest, layerId, env: debianEnv, recipeKey: recipeKey(build.recipe, build.certificates) };
+  await state.layers.add(layerId, 'image', async (rootDir, scratchDir) => {
+    const record = { ...(await fill(rootDir, scratchDir)), layerId };
+    crashPoint('image.made');
     // Before the layer is: a record without its layer is harmless, a layer without its record is lost.
-    await state.records.write(`name:${name}`, record);
+    await state.records.write(key, record);
+    crashPoint('image.recorded');
     recorded.resolve(record);
   });
   return recorded.promise;
@@ -119,6 +134,7 @@ async function resolvePulled(state: State, reference: ImageReference, request: R
   const known = await hereByDigest(state, digest);
   const record = known ?? (await pull(state, { reference, digest }, request));
   await state.records.write(key, record);
+  crashPoint('image.named');
   return resolvedFrom(record);
 }
 
@@ -151,20 +167,15 @@ function pull(
   });
 }
 
-async function makePulled(
+function makePulled(
   state: State,
   { reference, digest }: { reference: ImageReference; digest: string },
   request: Request,
 ): Promise<ImageRecord> {
-  const layerId = `image-${digest.replace(':', '-')}-${randomUUID()}`;
-  const recorded = Promise.withResolvers<ImageRecord>();
-  await state.layers.add(layerId, 'image', async (rootDir, scratchDir) => {
+  return make(state, { key: `digest:${digest}`, idPrefix: digest.replace(':', '-') }, async (rootDir, scratchDir) => {
     const env = await fetchImage({ reference, digest, limits: state.limits, rootDir, scratchDir, ...request });
-    const record = { digest, layerId, env: { PATH: debianEnv.PATH, ...env }, recipeKey: null };
-    await state.records.write(`digest:${digest}`, record);
-    recorded.resolve(record);
+    return { digest, env: { PATH: debianEnv.PATH, ...env }, recipeKey: null };
   });
-  return recorded.promise;
 }
 
 async function hereByDigest(state: State, digest: string): Promise<ImageRecord | null> {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { access, chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { collectLayers } from './layer-garbage.ts';
 import { diffDir, maxStackDepth } from './layer-overlay.ts';
 import {
@@ -83,7 +84,9 @@ async function publish(state: LayerState, tempDir: string, meta: LayerMeta): Pro
   const dirName = await freeName(state);
   // Overlayfs enters by the rights of whoever mounts. Users of the host stay out: they would find private sources and foreign setuid files.
   await chmod(tempDir, 0o700);
+  crashPoint('layer.complete');
   await rename(tempDir, join(state.root, dirName));
+  crashPoint('layer.published');
   const usedAtMs = state.options.now();
   await writeUsedAt(join(state.root, dirName), usedAtMs);
   const layer: Layer = { dirName, meta, holders: new Set(), released: false, usedAtMs, durable: false };
@@ -136,19 +139,22 @@ async function seal(
     await access(upperDir);
     await mkdir(tempDir, { mode: 0o711 });
     await writeNewLayer(tempDir, meta);
+    crashPoint('seal.described');
     // From here on a restart finishes the seal.
     await rename(upperDir, join(tempDir, 'diff'));
+    crashPoint('seal.moved');
+    await publish(state, tempDir, meta);
   } catch (cause) {
     await removeTree(tempDir);
     throw new AppError('snapshot_failed', `the disk could not be kept as snapshot ${layerId}`, { cause });
   }
-  await publish(state, tempDir, meta);
 }
 
 async function hold(state: LayerState, layerId: string, holder: string): Promise<void> {
   checkName('holder', holder);
   const layer = needLayer(state, layerId);
   await setMark(join(state.root, layer.dirName, 'holders', holder), true);
+  crashPoint('hold.marked');
   layer.holders.add(holder);
 }
 
@@ -157,14 +163,17 @@ async function drop(state: LayerState, layerId: string, holder: string): Promise
   const layer = state.layers.get(layerId);
   if (layer === undefined) return;
   await setMark(join(state.root, layer.dirName, 'holders', holder), false);
+  crashPoint('drop.marked');
   layer.holders.delete(holder);
 }
 
 async function release(state: LayerState, layerId: string): Promise<void> {
   const layer = state.layers.get(layerId);
   if (layer === undefined) return;
-  await setMark(join(state.root, layer.dirName, 'released'), true);
+  // First here: on a full disk it goes all the same, which makes room.
   layer.released = true;
+  await setMark(join(state.root, layer.dirName, 'released'), true);
+  crashPoint('release.marked');
 }
 
 interface AddCall {
@@ -180,6 +189,7 @@ async function add(state: LayerState, { layerId, kind, fill }: AddCall): Promise
   const meta: LayerMeta = { layerId, kind, below: [], sizeBytes: null, bootId: state.bootId };
   try {
     await fillNew(tempDir, fill);
+    crashPoint('layer.filled');
     await writeNewLayer(tempDir, meta);
     await inTurn(state, async () => {
       if (state.layers.has(layerId)) await removeTree(tempDir);

@@ -1,5 +1,7 @@
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import { diskRoom } from './disk-room.ts';
 import { chooseLayersToDelete } from './layer-collect.ts';
 import { diffDir } from './layer-overlay.ts';
 import { type Layer, setMark, writeMeta } from './layer-record.ts';
@@ -28,21 +30,28 @@ export function collectLayers(state: LayerState): Collection {
 /** Only the choice and the renames need the queue; what takes long (measuring, deleting, syncing) holds up nobody. */
 async function collect(state: LayerState): Promise<{ readonly freedBytes: number }> {
   await measure(state);
-  const gone = await inTurn(state, () => unlist(state));
+  const { shortBytes } = await diskRoom(state.root);
+  const gone = await inTurn(state, () => unlist(state, shortBytes));
   for (const layer of gone) await removeTree(goneDir(state, layer));
-  await markDurable(state);
+  crashPoint('collect.removed');
+  // On a full disk there is no room for marks; the next collection makes them.
+  await markDurable(state).catch(() => {});
   return { freedBytes: gone.reduce((sum, layer) => sum + (layer.meta.sizeBytes ?? 0), 0) };
 }
 
-async function unlist(state: LayerState): Promise<readonly Layer[]> {
-  const doomed = chooseLayersToDelete([...state.layers.values()].map(collectable), {
-    budgetBytes: state.options.budgetBytes,
+/** With too little room for new work the budget is as much smaller. */
+async function unlist(state: LayerState, shortBytes: number): Promise<readonly Layer[]> {
+  const layers = [...state.layers.values()].map(collectable);
+  const totalBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const doomed = chooseLayersToDelete(layers, {
+    budgetBytes: Math.min(state.options.budgetBytes, shortBytes > 0 ? totalBytes - shortBytes : totalBytes),
     usedBeforeMs: state.options.now() - state.options.graceMs,
   });
   const gone: Layer[] = [];
   for (const layerId of doomed) {
     const layer = needLayer(state, layerId);
     await rename(join(state.root, layer.dirName), goneDir(state, layer));
+    crashPoint('collect.unlisted');
     state.layers.delete(layerId);
     gone.push(layer);
   }
@@ -63,7 +72,8 @@ async function measure(state: LayerState): Promise<void> {
     if (layer.meta.sizeBytes !== null) continue;
     const sizeBytes = await diskUsage(diffDir(state.root, layer.dirName));
     layer.meta = { ...layer.meta, sizeBytes };
-    await writeMeta(join(state.root, layer.dirName), layer.meta);
+    // Only saves the next process the measuring; on a full disk there is no room for it.
+    await writeMeta(join(state.root, layer.dirName), layer.meta).catch(() => {});
   }
 }
 
@@ -78,8 +88,10 @@ async function markDurable(state: LayerState): Promise<void> {
   state.syncedAtMs = performance.now();
   await runProgram(['sync', '--file-system', state.root], { timeoutMs: 600_000 });
   await inTurn(state, async () => {
+    crashPoint('collect.synced');
     for (const layer of fresh.filter(({ meta }) => state.layers.has(meta.layerId))) {
       await setMark(join(state.root, layer.dirName, 'durable'), true);
+      crashPoint('collect.durable');
       layer.durable = true;
     }
   });

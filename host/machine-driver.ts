@@ -11,6 +11,11 @@ export interface MachineDriver {
   create(spec: MachineSpec): Promise<Machine>;
   /** Takes up a capsule that outlived an earlier host process; null when it is not (or no longer) alive. */
   adopt(capsuleId: string): Promise<Machine | null>;
+  /**
+   * What is left of a capsule that cannot be adopted, to be taken down whatever state it is in. `stop` names where its writable layer
+   * is if it has one.
+   */
+  remains(capsuleId: string): Remains;
   /** Ids of every capsule of which anything exists on this machine: process, mount, network namespace, cgroup or file. */
   list(): Promise<readonly string[]>;
   /** Removes whatever is left of a capsule, in any state. Idempotent. */
@@ -48,6 +53,9 @@ export interface Machine {
   /** Stop, and remove the writable layer too. Idempotent. */
   destroy(): Promise<void>;
 }
+
+/** The end of a machine; `remains` has nothing but this. */
+export type Remains = Pick<Machine, 'stop' | 'destroy'>;
 
 export interface WritableDisk {
   readonly directory: string;

@@ -1,8 +1,10 @@
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
-import type { RunAssignment, RunEvent } from '@caisson/contracts/host-api';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import type { RunAssignment, RunEvent, RunResult } from '@caisson/contracts/host-api';
 import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
+import { asAppError } from './container-errors.ts';
+import { openJournalFile } from './journal-file.ts';
 import { writeAtomically } from './layer-record.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
@@ -15,10 +17,17 @@ export interface JournalRecord {
   readonly guestOffset?: number;
 }
 
+/** What a host writes down for its successor and tells nobody. */
+export type RunNote =
+  /** The command is started next: who finds no capsule after this does not know that it was not. */
+  | { readonly kind: 'beginning' }
+  /** How the run ends, whatever becomes of its capsule from here on. */
+  | { readonly kind: 'ending'; readonly result: RunResult };
+
 /**
  * The durable history of one run: its assignment and every message, append-only, so that a host killed at any moment knows after a
  * restart what was done and what the control plane may not have heard. A torn tail is cut off
- * when it is opened.
+ * when it is opened. While the disk is full, whoever writes waits for room.
  */
 export interface RunJournal {
   readonly directory: string;
@@ -26,30 +35,45 @@ export interface RunJournal {
   readonly lastSeq: number;
   /** Its final message is there; nothing follows. */
   readonly isFinished: boolean;
+  /** The command may have been started. */
+  readonly isBegun: boolean;
+  /** How the run ends, once that is certain. */
+  readonly result: RunResult | null;
   /** Bytes of complete records. */
   readonly size: number;
   /** Up to where the guest's output was let go without a record. */
   readonly droppedTo: number;
   /** Appends one record and returns its number. */
   append(event: RunEvent, place?: { processId?: number; guestOffset?: number }): Promise<number>;
+  /** Writes it down, or throws `disk_full` at once. */
+  note(note: RunNote): Promise<void>;
   /** Records from byte `position` on, about `maxBytes` of them, and the position behind the last. */
   read(position: number, maxBytes: number): Promise<{ records: JournalRecord[]; position: number }>;
   /** Remembers that the guest's output up to this offset is not wanted and leaves no record. */
   drop(guestOffset: number): Promise<void>;
+  /** From now on a full disk is a failure, `disk_full`, instead of a wait. */
+  stopWaiting(): void;
   close(): Promise<void>;
   /** Forgets the run. */
   remove(): Promise<void>;
 }
 
-/** Begins the history of a new run; it appears under its lease id only when the assignment is complete. */
+/** Begins the history of a new run; it appears under its lease id only when the assignment is complete. Throws `disk_full` at once. */
 export async function createJournal(runsDir: string, assignment: RunAssignment): Promise<RunJournal> {
   const directory = join(runsDir, assignment.leaseId);
   const temporary = join(runsDir, `.tmp-${assignment.leaseId}`);
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
-  await writeFile(join(temporary, 'assignment.json'), JSON.stringify(assignment));
-  await writeFile(join(temporary, 'messages'), '');
-  await rename(temporary, directory);
+  try {
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { recursive: true });
+    await writeFile(join(temporary, 'assignment.json'), JSON.stringify(assignment));
+    await writeFile(join(temporary, 'messages'), '');
+    crashPoint('assignment.written');
+    await rename(temporary, directory);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw asAppError(error, 'provision_failed', 'the assignment could not be written down');
+  }
+  crashPoint('assignment.taken');
   return openJournal(runsDir, assignment.leaseId);
 }
 
@@ -59,13 +83,28 @@ export async function openJournal(runsDir: string, leaseId: string): Promise<Run
   const assignment = JSON.parse(await readFile(join(directory, 'assignment.json'), 'utf8')) as RunAssignment;
   const path = join(directory, 'messages');
   const bytes = await readFile(path);
-  const { records, used } = decode(bytes);
+  const { records, notes, used } = decode(bytes);
   if (used < bytes.length) await truncate(path, used);
   const last = records.at(-1);
   const droppedTo = Number(await readFile(join(directory, 'dropped'), 'utf8').catch(() => '0'));
   const start = { size: used, seq: last?.seq ?? 0, isFinished: last?.event.kind === 'finished', droppedTo };
-  return makeJournal({ directory, assignment, file: await open(path, 'r+') }, start);
+  return makeJournal({ directory, assignment, file: await open(path, 'r+') }, { ...start, ...known(records, notes) });
 }
+
+/** An earlier version made no note of the beginning. */
+function known(records: readonly JournalRecord[], notes: readonly RunNote[]): Pick<JournalState, 'isBegun' | 'result'> {
+  const endings = notes.flatMap((note) => (note.kind === 'ending' ? [note.result] : []));
+  return {
+    isBegun: [...notes, ...records.map(({ event }) => event)].some(
+      ({ kind }) => kind === 'beginning' || kind === 'started',
+    ),
+    result: endings.at(-1) ?? null,
+  };
+}
+
+type JournalState = Pick<RunJournal, 'size' | 'isFinished' | 'isBegun' | 'result' | 'droppedTo'> & {
+  readonly seq: number;
+};
 
 interface JournalFiles {
   readonly directory: string;
@@ -73,13 +112,9 @@ interface JournalFiles {
   readonly file: FileHandle;
 }
 
-function makeJournal(
-  { directory, assignment, file }: JournalFiles,
-  start: { size: number; seq: number; isFinished: boolean; droppedTo: number },
-): RunJournal {
-  let { size, seq, isFinished, droppedTo } = start;
-  // Appends follow each other, so that records never interleave and `size` always ends at a record.
-  let tail: Promise<unknown> = Promise.resolve();
+function makeJournal({ directory, assignment, file }: JournalFiles, start: JournalState): RunJournal {
+  let { seq, isFinished, isBegun, result, droppedTo } = start;
+  const lines = openJournalFile(file, start.size);
   return {
     directory,
     assignment,
@@ -89,54 +124,52 @@ function makeJournal(
     get isFinished() {
       return isFinished;
     },
+    get isBegun() {
+      return isBegun;
+    },
+    get result() {
+      return result;
+    },
     get size() {
-      return size;
+      return lines.size;
     },
     get droppedTo() {
       return droppedTo;
     },
-    append(event, place = {}) {
-      const append = tail.then(async () => {
-        const bytes = encode({ seq: seq + 1, atMs: Date.now(), event, ...place });
-        const { bytesWritten } = await file.write(bytes, 0, bytes.length, size);
-        if (bytesWritten < bytes.length) throw new AppError('disk_full', 'the disk of the host is full');
-        size += bytes.length;
+    append: (event, place = {}) =>
+      lines.inTurn(async () => {
+        await lines.append(encode({ seq: seq + 1, atMs: Date.now(), event, ...place }), { waitsForRoom: true });
         seq += 1;
         isFinished = event.kind === 'finished';
+        isBegun ||= event.kind === 'started';
         return seq;
-      });
-      tail = append.catch(() => {});
-      return append;
-    },
+      }),
+    note: (note) =>
+      lines.inTurn(async () => {
+        await lines.append(encodeRecord({ note }, new Uint8Array(0)), { waitsForRoom: false });
+        if (note.kind === 'beginning') isBegun = true;
+        else result = note.result;
+      }),
     async read(position, maxBytes) {
-      const rest = size - position;
+      const rest = lines.size - position;
       for (let wanted = Math.min(rest, maxBytes); wanted > 0; wanted = Math.min(rest, wanted * 2)) {
-        const { records, used } = decode(await readAt(file, position, wanted));
+        const { records, used } = decode(await lines.read(position, wanted));
         if (used > 0) return { records, position: position + used };
         if (wanted === rest) throw new Error(`the record at ${position} of ${directory} is not readable`);
       }
       return { records: [], position };
     },
     async drop(guestOffset) {
-      await writeAtomically(join(directory, 'dropped'), String(guestOffset));
+      await lines.waitingForRoom(() => writeAtomically(join(directory, 'dropped'), String(guestOffset)));
       droppedTo = guestOffset;
     },
-    async close() {
-      await tail;
-      await file.close();
-    },
+    stopWaiting: lines.stopWaiting,
+    close: lines.close,
     async remove() {
-      await tail;
-      await file.close();
+      await lines.close();
       await rm(directory, { recursive: true, force: true });
     },
   };
-}
-
-async function readAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(length);
-  const { bytesRead } = await file.read(buffer, 0, length, position);
-  return buffer.subarray(0, bytesRead);
 }
 
 function encode({ event, ...rest }: JournalRecord): Uint8Array {
@@ -144,9 +177,16 @@ function encode({ event, ...rest }: JournalRecord): Uint8Array {
   return encodeRecord({ ...rest, event: { kind: event.kind, stream: event.stream } }, event.bytes);
 }
 
-function decode(bytes: Uint8Array): { records: JournalRecord[]; used: number } {
-  const { records, used } = decodeRecords(bytes);
-  return { records: records.map(({ header, payload }) => withBytes(header as JournalRecord, payload)), used };
+function decode(bytes: Uint8Array): { records: JournalRecord[]; notes: RunNote[]; used: number } {
+  const records: JournalRecord[] = [];
+  const notes: RunNote[] = [];
+  const decoded = decodeRecords(bytes);
+  for (const { header, payload } of decoded.records) {
+    const line = header as JournalRecord | { readonly note: RunNote };
+    if ('note' in line) notes.push(line.note);
+    else records.push(withBytes(line, payload));
+  }
+  return { records, notes, used: decoded.used };
 }
 
 function withBytes(record: JournalRecord, bytes: Uint8Array): JournalRecord {

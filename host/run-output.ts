@@ -1,3 +1,4 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { GuestOutput } from './guest-link.ts';
 import type { RunJournal } from './run-journal.ts';
 
@@ -12,11 +13,11 @@ const batchBytes = 256 * 1024;
 export async function journalOutput(
   journal: RunJournal,
   source: { output(): AsyncIterable<GuestOutput>; acknowledge(offset: number): void },
-  options: { alreadyBytes: number; onRecord: () => void },
+  options: { alreadyBytes: number; isMarked: boolean; onRecord: () => void },
 ): Promise<void> {
   const room: Room = {
     bytes: Math.max(0, journal.assignment.maxOutputBytes - options.alreadyBytes),
-    isMarked: journal.droppedTo > 0,
+    isMarked: options.isMarked,
   };
   let pending: GuestOutput[] = [];
   let pendingBytes = 0;
@@ -40,6 +41,7 @@ export async function journalOutput(
     const last = batch.at(-1);
     if (last === undefined) return;
     if (room.isMarked) await journal.drop(last.endOffset);
+    crashPoint('output.written');
     source.acknowledge(last.endOffset);
     options.onRecord();
   }
@@ -74,13 +76,17 @@ interface Room {
 
 async function writePart(journal: RunJournal, part: GuestOutput, room: Room): Promise<void> {
   const bytes = part.bytes.subarray(0, room.bytes);
+  const keptTo = part.endOffset - part.bytes.length + bytes.length;
   room.bytes -= bytes.length;
   if (bytes.length > 0) {
-    await journal.append({ kind: 'output', stream: part.stream, bytes }, { guestOffset: part.endOffset });
+    await journal.append({ kind: 'output', stream: part.stream, bytes }, { guestOffset: keptTo });
+    crashPoint('output.journaled');
   }
   if (bytes.length === part.bytes.length || room.isMarked) return;
   room.isMarked = true;
   const limitMib = Math.round(journal.assignment.maxOutputBytes / 2 ** 20);
   const marker = `\n[caisson] output limit of ${limitMib} MiB reached; the rest of this job's output is dropped\n`;
-  await journal.append({ kind: 'output', stream: 'meta', bytes: Buffer.from(marker) });
+  // With an offset, by which the next host knows that it is there.
+  await journal.append({ kind: 'output', stream: 'meta', bytes: Buffer.from(marker) }, { guestOffset: part.endOffset });
+  crashPoint('output.marked');
 }

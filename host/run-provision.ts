@@ -1,4 +1,5 @@
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunAssignment } from '@caisson/contracts/host-api';
 import type { ExecSpec } from './guest-link.ts';
 import type { DiskLayers } from './layer-disk.ts';
@@ -20,9 +21,11 @@ export interface Provisioner {
     assignment: RunAssignment,
     options: { note: (line: string) => Promise<void>; signal: AbortSignal },
   ): Promise<Machine>;
-  seal(assignment: RunAssignment, machine: Machine): Promise<void>;
-  /** The disk of the run was kept. */
-  isSealed(assignment: RunAssignment): Promise<boolean>;
+  /**
+   * Keeps the disk of a run and removes everything else of its capsule, of which `machine` is null when it cannot be adopted. Goes on
+   * with what an earlier host began.
+   */
+  seal(assignment: RunAssignment, machine: Machine | null): Promise<void>;
   /** Removes whatever a capsule has on this machine and lets go of its layers. Idempotent. */
   discard(capsuleId: string): Promise<void>;
   /** Every capsule of which anything is left. */
@@ -43,6 +46,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
 
   async function discard(capsuleId: string): Promise<void> {
     await driver.destroy(capsuleId);
+    crashPoint('discard.destroyed');
     await dropLayers(capsuleId);
   }
 
@@ -56,6 +60,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       await discard(assignment.capsuleId);
       const stack = await buildStack(parts, assignment, { note, signal });
       signal.throwIfAborted();
+      crashPoint('provision.layered');
       const machine = await driver.create({
         capsuleId: assignment.capsuleId,
         layers: layers.directories(stack),
@@ -64,19 +69,25 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
         readOnlyBinds: assignment.work.kind === 'render' ? [{ from: await parts.tools(), to: toolsMountPath }] : [],
         hostname: assignment.capsuleId.slice(-12),
       });
+      crashPoint('provision.created');
       signal.throwIfAborted();
       return machine;
     },
-    async seal(assignment, machine) {
-      if (assignment.sealAs === null) return;
-      const stack = await stackHeldBy(layers, assignment.capsuleId);
-      const { upperDir } = await machine.stop();
-      await layers.seal(assignment.sealAs, upperDir, stack);
-      // Through the machine, of which only files are left: nothing has to be looked for on this host.
-      await machine.destroy();
-      await dropLayers(assignment.capsuleId);
+    async seal({ sealAs, capsuleId }, machine) {
+      if (sealAs === null) return;
+      // Through the machine where there is one: then nothing has to be looked for on this host.
+      const disk = machine ?? driver.remains(capsuleId);
+      if ((await layers.stackOf(sealAs)) === null) {
+        const stack = await stackHeldBy(layers, capsuleId);
+        const { upperDir } = await disk.stop();
+        crashPoint('seal.stopped');
+        await layers.seal(sealAs, upperDir, stack);
+        crashPoint('seal.sealed');
+      }
+      await disk.destroy();
+      crashPoint('seal.destroyed');
+      await dropLayers(capsuleId);
     },
-    isSealed: async ({ sealAs }) => sealAs !== null && (await layers.stackOf(sealAs)) !== null,
     discard,
     async list() {
       return [...new Set([...(await driver.list()), ...layers.holds().map(({ holder }) => holder)])];
@@ -109,7 +120,10 @@ async function buildStack(
   { note, signal }: { note: (line: string) => Promise<void>; signal: AbortSignal },
 ): Promise<readonly string[]> {
   const take = async (layerId: string): Promise<readonly string[] | null> => {
-    await layers.hold(layerId, capsuleId).catch(() => {});
+    // One that is not held could be collected under its capsule.
+    await layers.hold(layerId, capsuleId).catch((error) => {
+      if (!hasCode(error, 'snapshot_missing')) throw error;
+    });
     return layers.stackOf(layerId);
   };
   if ('layerId' in base) {

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CancelReason, RunEvent, RunFailureCode, RunResult } from '@caisson/contracts/host-api';
+import { isDiskFull } from './disk-full.ts';
 import type { DiskWatch, WatchedDisk } from './disk-watch.ts';
 import type { GuestProcess } from './guest-link.ts';
 import type { Machine } from './machine-driver.ts';
@@ -35,10 +37,11 @@ export interface RunHistory {
   readonly started: { processId: number; atMs: number } | null;
   readonly guestOffset: number;
   readonly outputBytes: number;
-  readonly cancelReason: CancelReason | null;
+  /** The log says already that output is dropped. */
+  readonly isMarked: boolean;
 }
 
-export const noHistory: RunHistory = { started: null, guestOffset: 0, outputBytes: 0, cancelReason: null };
+export const noHistory: RunHistory = { started: null, guestOffset: 0, outputBytes: 0, isMarked: false };
 
 /** Begins a run, or goes on with one that outlived an earlier host process. */
 export function startRun(deps: RunDeps, journal: RunJournal, history: RunHistory): Run {
@@ -47,7 +50,6 @@ export function startRun(deps: RunDeps, journal: RunJournal, history: RunHistory
   const cancel = (reason: CancelReason) => {
     if (!ending.signal.aborted) ending.abort(reason);
   };
-  if (history.cancelReason !== null) cancel(history.cancelReason);
   const state = { history, ending: ending.signal, leaving: leaving.signal, cancel };
   return { journal, cancel, leave: () => leaving.abort(), finished: carryOut(deps, journal, state) };
 }
@@ -70,44 +72,56 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
   let result: RunResult;
   let disk: WatchedDisk | null = null;
   try {
+    if (journal.result !== null) {
+      result = await giveBack(deps, journal, {
+        machine: await deps.provisioner.adopt(journal.assignment),
+        result: journal.result,
+      });
+      return await say({ kind: 'finished', result });
+    }
     const machine = await takeMachine(deps, journal, { state, note });
-    if (machine === null) return await say({ kind: 'finished', result: passed });
     if (state.leaving.aborted) machine.guest.close();
     else state.leaving.addEventListener('abort', () => machine.guest.close(), { once: true });
     disk = machine.writable && (await deps.diskWatch.watch(machine.writable, journal.assignment.shape.diskBytes));
     const process = await takeProcess(machine, journal, { state, say });
     result = await follow(deps, { machine, process, disk, journal, state });
     if (result.outcome === 'exited') await disk?.check();
+    crashPoint('command.ended');
+    await settle(journal, result);
     result = await giveBack(deps, journal, { machine, result });
   } catch (error) {
     if (state.leaving.aborted) return;
+    result = journal.result ?? (state.ending.aborted ? endedBy(state.ending) : failure(error));
+    if (journal.result === null) await settle(journal, result);
     // What cannot be removed now is removed at the next start; the run is over in any case.
     await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
-    result = state.ending.aborted ? endedBy(state.ending) : failure(error);
   } finally {
     disk?.stop();
   }
   await say({ kind: 'finished', result });
+  crashPoint('finished.journaled');
 }
 
-const passed: RunResult = { outcome: 'exited', exitCode: 0, signal: null };
+/**
+ * Writes down how the run ends before anything of its capsule goes: a host killed from here on has nothing to guess. Where that cannot
+ * be written, on a full disk, such a run counts as lost.
+ */
+async function settle(journal: RunJournal, result: RunResult): Promise<void> {
+  await journal.note({ kind: 'ending', result }).catch(() => {});
+  crashPoint('ending.noted');
+}
 
-/** The run's machine, an adopted or a new one; null when an earlier host has sealed its disk, which only a pass comes to. */
+/** The run's machine, an adopted or a new one. */
 async function takeMachine(
-  deps: RunDeps,
+  { provisioner }: RunDeps,
   journal: RunJournal,
   { state, note }: { state: RunState; note: (line: string) => Promise<void> },
-): Promise<Machine | null> {
-  const { provisioner } = deps;
+): Promise<Machine> {
   const adopted = await provisioner.adopt(journal.assignment);
+  crashPoint('run.adopted');
   if (adopted !== null) return adopted;
-  if (state.history.started !== null) {
-    if (await provisioner.isSealed(journal.assignment)) {
-      await provisioner.discard(journal.assignment.capsuleId);
-      return null;
-    }
+  if (journal.isBegun)
     throw new AppError('sandbox_lost', 'the capsule ended while its host was down; run the job again');
-  }
   const signal = AbortSignal.any([state.ending, state.leaving]);
   return provisioner.provision(journal.assignment, { note, signal });
 }
@@ -123,9 +137,19 @@ async function takeProcess(
   if (known === null && started !== null)
     throw new AppError('sandbox_lost', 'the capsule does not know its command any more');
   if (state.ending.aborted && known === null) throw new AppError('guest_lost', 'canceled before the command began');
-  const process = known ?? (await machine.guest.exec(await commandOf(machine, journal.assignment)));
+  const process = known ?? (await begin(machine, journal));
+  crashPoint('command.started');
   if (started === null) await say({ kind: 'started' }, { processId: process.processId });
+  crashPoint('started.journaled');
   return process;
+}
+
+/** At most once for a lease: a later host that finds no capsule sees by the note that the command may have run. */
+async function begin(machine: Machine, journal: RunJournal): Promise<GuestProcess> {
+  const command = await commandOf(machine, journal.assignment);
+  await journal.note({ kind: 'beginning' });
+  crashPoint('beginning.noted');
+  return machine.guest.exec(command);
 }
 
 interface Following {
@@ -141,17 +165,27 @@ interface Following {
 async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
   const { machine, process, disk, journal, state } = following;
   const stopTimers = armTimers(following);
-  // Nobody needs to be heard any more: what it says only fills the disk further.
-  void disk?.full.then(() => machine.guest.close());
   const output = journalOutput(journal, process, {
     alreadyBytes: state.history.outputBytes,
+    isMarked: state.history.isMarked,
     onRecord: deps.onRecord,
   });
+  const full = disk?.full.then((error) => {
+    // Nobody needs to be heard any more: what it says only fills the disk further.
+    machine.guest.close();
+    throw error;
+  });
+  const ended = Promise.all([process.exit, output]);
   try {
-    const [exit] = await Promise.all([process.exit, output]).catch(async (error) => {
-      // Nothing may come behind the final message.
+    const [exit] = await Promise.race(full ? [ended, full] : [ended]).catch(async (error) => {
+      const cause = await causeOf(error, following);
+      // What fills the disk goes first: the last of the output may wait for that room, and nothing may come behind the final message.
+      if (!state.leaving.aborted) {
+        await settle(journal, state.ending.aborted ? endedBy(state.ending) : failure(cause));
+        await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
+      }
       await output.catch(() => {});
-      throw await causeOf(error, following);
+      throw cause;
     });
     if (state.ending.aborted) return endedBy(state.ending);
     if (exit.timedOut) return { outcome: 'timed_out' };
@@ -199,7 +233,7 @@ function outOfMemory(journal: RunJournal): AppError {
 async function giveBack(
   deps: RunDeps,
   journal: RunJournal,
-  { machine, result }: { machine: Machine; result: RunResult },
+  { machine, result }: { machine: Machine | null; result: RunResult },
 ): Promise<RunResult> {
   const isPassed = result.outcome === 'exited' && result.exitCode === 0;
   if (!isPassed || journal.assignment.sealAs === null) {
@@ -210,8 +244,9 @@ async function giveBack(
     await deps.provisioner.seal(journal.assignment, machine);
     return result;
   } catch (error) {
-    await deps.provisioner.discard(journal.assignment.capsuleId);
-    return { outcome: 'failed', code: 'snapshot_failed', message: `the disk could not be kept: ${messageOf(error)}` };
+    await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
+    const code = isDiskFull(error) ? 'disk_full' : 'snapshot_failed';
+    return { outcome: 'failed', code, message: `the disk could not be kept: ${messageOf(error)}` };
   }
 }
 
@@ -232,7 +267,7 @@ const failureCodes: readonly RunFailureCode[] = [
 ];
 
 function failure(error: unknown): RunResult {
-  const code = failureCodes.find((candidate) => hasCode(error, candidate));
+  const code = isDiskFull(error) ? 'disk_full' : failureCodes.find((candidate) => hasCode(error, candidate));
   if (code !== undefined) return { outcome: 'failed', code, message: messageOf(error) };
   if (hasCode(error, 'guest_lost') || hasCode(error, 'guest_protocol')) {
     return { outcome: 'failed', code: 'sandbox_lost', message: messageOf(error) };

@@ -4,6 +4,8 @@ import { chmod, lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promise
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import { isDiskFull } from './disk-full.ts';
 import { idMap } from './id-map.ts';
 import type { DiskLayers } from './layer-disk.ts';
 import { exists } from './layer-record.ts';
@@ -65,8 +67,12 @@ async function put(state: State, digest: string, bytes: AsyncIterable<Uint8Array
   try {
     await pipeline(hashed(bytes, hash, state.limits), createWriteStream(temp, { flags: 'wx', mode: 0o600 }));
     checkHash(digest, hash.digest('hex'));
+    crashPoint('source.received');
     await rename(temp, archivePath(state, digest));
+    crashPoint('source.stored');
     await removeForgotten(state.dir);
+  } catch (error) {
+    throw diskError(error);
   } finally {
     await rm(temp, { force: true });
   }
@@ -106,6 +112,7 @@ async function layerFor(state: State, digest: string): Promise<string> {
     const sizeBytes = await archiveSize(state, digest);
     await state.layers.add(layerId, 'source', (diffDir) => unpack(state, { digest, sizeBytes, diffDir }));
   }
+  crashPoint('source.unpacked');
   // The layer says all the archive said; should it be collected, `has` asks for the archive again.
   await rm(archivePath(state, digest), { force: true });
   return layerId;
@@ -136,8 +143,7 @@ async function unpack(state: State, job: { digest: string; sizeBytes: number; di
 }
 
 function diskError(error: unknown): unknown {
-  const isFull = error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
-  return isFull
+  return isDiskFull(error)
     ? new AppError('disk_full', 'the disk of the host is full: the source does not fit', { cause: error })
     : error;
 }

@@ -12,7 +12,7 @@ import { createLayerStore } from './layer-disk.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { makeProvisioner } from './run-provision.ts';
 import { createSourceStore } from './source-store.ts';
-import { createToolsLayer } from './tools-layer.ts';
+import { clearToolDrafts, createToolsLayer } from './tools-layer.ts';
 
 /** Containers share processors well; a job seldom uses all it may. */
 const cpuOvercommit = 4;
@@ -58,6 +58,7 @@ async function start(
     allowedTargets: config.egressAllow,
     ...(config.resolvers === null ? {} : { resolvers: config.resolvers }),
   });
+  await clearToolDrafts(dataDir);
   const toolsLayer = onceSucceeded(() => createToolsLayer({ dataDir, ...tools }));
   const provisioner = makeProvisioner({ driver, layers, images, sources, tools: toolsLayer });
   const description = await describe(dataDir, driver);

@@ -15,6 +15,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
 import { exists } from './layer-record.ts';
 import { runProgram } from './run-program.ts';
 
@@ -42,7 +43,6 @@ export const toolsNodeArgv = [
 /** For images with a shell: `node` as people expect it on a PATH. */
 const launcher = `#!/bin/sh\nexec ${toolsNodeArgv.join(' ')} "$@"\n`;
 const keepUnusedMs = 7 * 24 * 3600_000;
-const keepUnfinishedMs = 3600_000;
 
 /**
  * Makes the directory that capsules see read-only at `/opt/caisson`: Node with its libraries and loader, and the pipeline sources.
@@ -56,6 +56,7 @@ export async function createToolsLayer(options: ToolsLayerOptions): Promise<stri
     const directory = join(parent, await keyOf(nodeBinary, sources));
     if (!(await exists(directory))) await make(directory, nodeBinary, sources);
     const now = new Date();
+    crashPoint('tools.placed');
     await utimes(directory, now, now);
     await removeUnused(parent);
     return directory;
@@ -67,6 +68,13 @@ export async function createToolsLayer(options: ToolsLayerOptions): Promise<stri
       { cause },
     );
   }
+}
+
+/** Removes what a killed host did not finish; to be called before anything makes tools in this data directory. */
+export async function clearToolDrafts(dataDir: string): Promise<void> {
+  const parent = join(dataDir, 'tools');
+  for (const name of await readdir(parent).catch(() => []))
+    if (name.startsWith('.tmp-')) await rm(join(parent, name), { recursive: true, force: true });
 }
 
 type Sources = ReadonlyMap<string, Buffer>;
@@ -105,6 +113,7 @@ async function make(directory: string, nodeBinary: string, sources: Sources): Pr
       await mkdir(dirname(join(temp, 'pipeline', path)), { recursive: true });
       await writeFile(join(temp, 'pipeline', path), bytes, { mode: 0o644 });
     }
+    crashPoint('tools.filled');
     await rename(temp, directory).catch(async (error) => {
       // Another caller was faster; both made the same.
       if (!(await exists(directory))) throw error;
@@ -151,7 +160,6 @@ async function removeUnused(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const path = join(parent, name);
     const usedAtMs = (await stat(path).catch(() => null))?.mtimeMs ?? Date.now();
-    const keepMs = name.startsWith('.tmp-') ? keepUnfinishedMs : keepUnusedMs;
-    if (Date.now() - usedAtMs > keepMs) await rm(path, { recursive: true, force: true });
+    if (Date.now() - usedAtMs > keepUnusedMs) await rm(path, { recursive: true, force: true });
   }
 }

@@ -54,7 +54,6 @@ export function hostileRunner(test: TestDriver, watch: DiskWatchOptions) {
 function provisioner({ driver, spec }: TestDriver): Provisioner {
   return {
     adopt: async () => null,
-    isSealed: async () => false,
     provision: ({ capsuleId, shape }) => driver.create(spec(capsuleId, { shape, hostname: 'hostile' })),
     async seal() {},
     discard: (capsuleId) => driver.destroy(capsuleId),

@@ -37,7 +37,7 @@ async function openJournal(maxOutputBytes = 1_000): Promise<RunJournal> {
   return createJournal(await tempDir(), { ...testAssignment, maxOutputBytes });
 }
 
-const options = { alreadyBytes: 0, onRecord: () => {} };
+const options = { alreadyBytes: 0, isMarked: false, onRecord: () => {} };
 
 test('the streams keep their order; neighbours of one stream become one record', async () => {
   const journal = await openJournal();
@@ -84,7 +84,7 @@ test('output beyond the limit is dropped behind one marker and acknowledged, acr
   expect(journal.droppedTo).toBe(endOffset);
   const { size } = journal;
   const second = scripted(journal, of(['stdout', 'even more']));
-  await journalOutput(journal, second, { ...options, alreadyBytes: 2 ** 20 });
+  await journalOutput(journal, second, { ...options, alreadyBytes: 2 ** 20, isMarked: true });
   expect(journal.size).toBe(size);
 });
 
