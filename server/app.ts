@@ -3,6 +3,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
+import { compileLate } from './compile-late.ts';
 import { addCors } from './cors.ts';
 import { readContract } from './doors/ci/contract.ts';
 import { addErrorPages } from './doors/ci/error-pages.ts';
@@ -50,6 +51,7 @@ export async function createApp(deps: AppDeps): Promise<FastifyInstance> {
     // While closing, requests on open connections are still answered as ever.
     return503OnClosing: false,
     routerOptions: { maxParamLength: 1024 },
+    schemaController: { compilersFactory: compileLate },
     ajv: { customOptions: { coerceTypes: false, strict: false } },
     clientErrorHandler: answerBrokenHttp,
     frameworkErrors: (error, request, reply) => makeCiErrorHandler(deps.logger, docsBaseUrl)(error, request, reply),

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { Validator } from '@seriousme/openapi-schema-validator';
 import { expect, test } from 'vitest';
 import { ciDocument, ciOperations } from '../ci/document.ts';
 import { implementedOperations } from '../ci/implemented.ts';
@@ -82,6 +83,10 @@ if (existsSync(spec)) {
   console.warn(`skipped: ${title} (no specification beside the repository)`);
   test.skip(title);
 }
+
+test('the document is valid OpenAPI', async () => {
+  expect(await new Validator().validate(JSON.parse(JSON.stringify(ciDocument())))).toEqual({ valid: true });
+});
 
 test('the committed document is the one its source builds', () => {
   const committed = readFileSync(new URL('../ci/openapi.json', import.meta.url), 'utf8');

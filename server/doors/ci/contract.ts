@@ -1,10 +1,13 @@
 import { ciDocument, type OpenApiDocument } from '@caisson/contracts/ci/document';
 import type { Security } from './caller.ts';
+import type { DocumentOperation } from './route-schema.ts';
 
 /** What the routes need to know of one operation of the document. */
 export interface ContractOperation {
   readonly id: string;
   readonly method: string;
+  /** With its parameters in braces. */
+  readonly path: string;
   /** Matches request paths, without the query. */
   readonly pattern: RegExp;
   readonly security: Security;
@@ -12,17 +15,13 @@ export interface ContractOperation {
   readonly status: number;
   /** Content type of success when it is not JSON. */
   readonly contentType: string | null;
+  /** As the document has it. */
+  readonly source: DocumentOperation;
 }
 
 export interface Contract {
   readonly document: OpenApiDocument;
   readonly operations: ReadonlyMap<string, ContractOperation>;
-}
-
-interface OperationObject {
-  readonly operationId: string;
-  readonly security: readonly Record<string, unknown>[];
-  readonly responses: Record<string, { readonly content?: Record<string, unknown> }>;
 }
 
 /** The document and an index of its operations. */
@@ -31,24 +30,26 @@ export function readContract(): Contract {
   const operations = new Map<string, ContractOperation>();
   for (const [path, methods] of Object.entries(document.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
-      const read = readOperation(path, method, operation as unknown as OperationObject);
+      const read = readOperation(path, method, operation as unknown as DocumentOperation);
       operations.set(read.id, read);
     }
   }
   return { document, operations };
 }
 
-function readOperation(path: string, method: string, operation: OperationObject): ContractOperation {
+function readOperation(path: string, method: string, operation: DocumentOperation): ContractOperation {
   const status = Number(Object.keys(operation.responses).find((key) => key.startsWith('2')));
   const [contentType] = Object.keys(operation.responses[status]?.content ?? {});
   const [scheme] = Object.keys(operation.security[0] ?? {});
   return {
     id: operation.operationId,
     method: method.toUpperCase(),
+    path,
     pattern: new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}$`),
     security: scheme === 'bearer' || scheme === 'runnerToken' ? scheme : 'none',
     status,
     contentType: contentType === undefined || contentType === 'application/json' ? null : contentType,
+    source: operation,
   };
 }
 

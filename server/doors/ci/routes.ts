@@ -1,11 +1,11 @@
 import { AppError } from '@caisson/contracts/app-error';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
-import { fastifyOpenapiGlue } from 'fastify-openapi-glue';
 import { callerOf } from './caller.ts';
 import { cleanInput } from './clean-input.ts';
 import type { Contract, ContractOperation } from './contract.ts';
 import { type AnyHandler, handlers } from './handlers.ts';
 import type { CiCaller, CiDeps } from './operation.ts';
+import { makeRouteSchemas } from './route-schema.ts';
 
 export interface CiRoutesOptions {
   readonly contract: Contract;
@@ -20,18 +20,17 @@ export interface CiRoutesOptions {
 export async function addCiRoutes(app: FastifyInstance, options: CiRoutesOptions): Promise<void> {
   await app.register(async (scope) => {
     scope.addHook('preValidation', cleanInput);
-    scope.addHook('onRoute', simplifyBody);
     addBodyParsers(scope);
-    await scope.register(fastifyOpenapiGlue, {
-      specification: options.contract.document,
-      operationResolver: (id: string) => routeOf(options, id) as RouteOptions,
-    });
+    const schemaOf = makeRouteSchemas(options.contract.document);
+    for (const operation of options.contract.operations.values()) {
+      const { method, path, source } = operation;
+      const url = path.replaceAll(/\{(\w+)\}/g, ':$1');
+      scope.route({ method, url, schema: schemaOf(source), ...routeOf(options, operation) });
+    }
   });
 }
 
-function routeOf(options: CiRoutesOptions, id: string): Pick<RouteOptions, 'handler' | 'onRequest'> {
-  const operation = options.contract.operations.get(id);
-  if (!operation) throw new Error(`operation without an entry: ${id}`);
+function routeOf(options: CiRoutesOptions, operation: ContractOperation): Pick<RouteOptions, 'handler' | 'onRequest'> {
   const callers = new WeakMap<FastifyRequest, CiCaller>();
   return {
     // Before the body is read: a stranger's is not worth parsing.
@@ -61,15 +60,6 @@ async function perform(
   const output = await handler(deps, caller, input as never);
   if (operation.contentType) void reply.type(operation.contentType);
   return reply.code(operation.status).send(output);
-}
-
-/** A JSON body is checked also when the request names no content type; bytes are checked by their handler. */
-function simplifyBody(route: RouteOptions): void {
-  const body = route.schema?.body as { content?: Record<string, { schema?: unknown }> } | undefined;
-  if (!route.schema || !body?.content) return;
-  const json = body.content['application/json'];
-  if (json) route.schema.body = json.schema;
-  else delete route.schema.body;
 }
 
 function addBodyParsers(scope: FastifyInstance): void {
