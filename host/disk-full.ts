@@ -20,6 +20,6 @@ export function isDiskFull(error: unknown): boolean {
 }
 
 /** What is said of an image the disk has no room for. */
-export function imageTooLarge(name: string, cause: unknown): AppError {
+export function imageTooLarge(name: string, cause?: unknown): AppError {
   return new AppError('disk_full', `the disk of the host is full: image ${name} does not fit`, { cause });
 }
