@@ -5,7 +5,7 @@ import { layoutOf, openInstallation } from '../host/container-layout.ts';
 import { idMap } from '../host/id-map.ts';
 import { ociConfig } from '../host/oci-bundle.ts';
 import type { Capsules } from './capsules.ts';
-import { isInstalled, runToEnd } from './program.ts';
+import { runToEnd } from './program.ts';
 
 /** `runc run` of `true` on the rootfs of the capsules, under the same user namespace, filters and limits. */
 export interface RuncBaseline {
@@ -66,16 +66,3 @@ export async function openRunc({ dataDir, imageDir, spec }: Capsules): Promise<R
     return bundle;
   }
 }
-
-/** `podman run --rm` of `true` on the same rootfs; null where podman is not installed. */
-export function openPodman({ imageDir }: Capsules): ((name: string) => Promise<void>) | null {
-  if (!isInstalled('podman')) return null;
-  const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=4096:4096', '--network', 'none'];
-  const runtime = ['--runtime', 'runc', '--cgroup-manager', 'cgroupfs'];
-  return async (name) => {
-    await runToEnd(['podman', ...runtime, 'run', '--rm', '--name', name, ...limits, '--rootfs', imageDir, '/bin/true']);
-  };
-}
-
-export const podmanAbsent =
-  'podman is not installed: its baseline is SKIPPED (apt-get install podman, then run this row again).';

@@ -1,5 +1,6 @@
-import { openPodman, openRunc, podmanAbsent } from './baselines.ts';
+import { openRunc } from './baselines.ts';
 import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import { openPodman } from './podman.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
 
@@ -31,7 +32,7 @@ export const createExecConcurrent: Row = {
 async function measureSerial(bench: Bench): Promise<Measured> {
   const capsules = await openCapsules({ networkPoolSize: 8 });
   const runc = await openRunc(capsules);
-  const podman = openPodman(capsules);
+  const { podman, why } = await openPodman(capsules);
   const parts = { bare: noSamples(), create: noSamples(), exec: noSamples(), destroy: noSamples() };
   const [networked, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples()];
   try {
@@ -43,11 +44,12 @@ async function measureSerial(bench: Bench): Promise<Measured> {
       await sample(runcRun, () => timeMs(() => runc.run(`runc${index}`)));
       const own = { ...parts, bare: networked, create: noSamples(), exec: noSamples(), destroy: noSamples() };
       await createOne(capsules, own, { id: `net${index}`, egress: 'internet' });
-      if (podman) await sample(podmanRun, () => timeMs(() => podman(`caisson-bench-${process.pid}-${index}`)));
+      if (podman) await sample(podmanRun, () => timeMs(() => podman.run(`p${index}`, ['/bin/true'])));
       // Namespaces are made and given back behind a capsule's back; the next round must not pay for it.
       await capsules.driver.networkReady();
     }
   } finally {
+    await podman?.end();
     await runc.end();
     await capsules.end();
   }
@@ -59,12 +61,12 @@ async function measureSerial(bench: Bench): Promise<Measured> {
       { name: 'of the first: exec of true', role: 'part', unit: 'ms', samples: parts.exec },
       { name: 'afterwards: destroy', role: 'part', unit: 'ms', samples: parts.destroy },
       { name: runcName, role: 'baseline', unit: 'ms', samples: runcRun },
-      ...(podman ? [{ name: 'podman run --rm', role: 'baseline', unit: 'ms', samples: podmanRun } as const] : []),
+      ...(podman ? [{ name: podmanName, role: 'baseline', unit: 'ms', samples: podmanRun } as const] : []),
     ],
     notes: [
       capsulesNote,
       'Ours mounts a fresh overlay for each capsule and waits for the exit status of `true`; runc runs `true` on an overlay mounted once, under the same configuration.',
-      ...(podman ? [] : [podmanAbsent]),
+      ...(why === null ? [] : [why]),
     ],
   };
 }
@@ -106,7 +108,7 @@ async function warmUp({ driver, spec }: Capsules, baseline: () => Promise<void>)
 async function measureConcurrent(bench: Bench): Promise<Measured> {
   const capsules = await openCapsules();
   const runc = await openRunc(capsules);
-  const podman = openPodman(capsules);
+  const { podman, why } = await openPodman(capsules);
   const [serial, ours, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples(), noSamples()];
   const names = Array.from({ length: atOnce }, (_, index) => String(index));
   const startOne = async (id: string) =>
@@ -120,10 +122,11 @@ async function measureConcurrent(bench: Bench): Promise<Measured> {
       await Promise.all(names.map((name) => capsules.driver.destroy(`c${round}-${name}`)));
       await Promise.all(names.map((name) => sample(runcRun, () => timeMs(() => runc.run(`r${round}-${name}`)))));
       if (!podman) continue;
-      const podmanName = (name: string) => `caisson-bench-${process.pid}-${round}-${name}`;
-      await Promise.all(names.map((name) => sample(podmanRun, () => timeMs(() => podman(podmanName(name))))));
+      const podmanOnce = (name: string) => timeMs(() => podman.run(`p${round}-${name}`, ['/bin/true']));
+      await Promise.all(names.map((name) => sample(podmanRun, () => podmanOnce(name))));
     }
   } finally {
+    await podman?.end();
     await runc.end();
     await capsules.end();
   }
@@ -136,10 +139,6 @@ async function measureConcurrent(bench: Bench): Promise<Measured> {
         ? [{ name: 'podman run --rm, 20 at once', role: 'baseline', unit: 'ms', samples: podmanRun } as const]
         : []),
     ],
-    notes: [
-      capsulesNote,
-      'Without a network of their own, so that no pool runs dry.',
-      ...(podman ? [] : [podmanAbsent]),
-    ],
+    notes: [capsulesNote, 'Without a network of their own, so that no pool runs dry.', ...(why === null ? [] : [why])],
   };
 }

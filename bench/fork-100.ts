@@ -1,6 +1,7 @@
 import { createLayerStore } from '../host/layer-disk.ts';
 import { openRunc } from './baselines.ts';
 import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import { openPodman } from './podman.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { addFailure, noSamples, type Samples, sample, timeMs } from './statistics.ts';
 
@@ -15,13 +16,16 @@ export const forkMany: Row = {
   measure,
 };
 
+/** A round takes podman many seconds. */
+const podmanRounds = 2;
 const marker = 'left by the parent';
 
 async function measure(bench: Bench): Promise<Measured> {
   const forks = bench.count(100);
   const capsules = await openCapsules();
-  const [all, each, runcAll] = [noSamples(), noSamples(), noSamples()];
+  const [all, each, runcAll, podmanAll] = [noSamples(), noSamples(), noSamples(), noSamples()];
   const runc = await openRunc(capsules);
+  const { podman, why } = await openPodman(capsules);
   try {
     const layers = await sealedDisk(capsules);
     for (let round = 0; round < (bench.isQuick ? 1 : 5) && !bench.signal.aborted; round++) {
@@ -34,8 +38,11 @@ async function measure(bench: Bench): Promise<Measured> {
       });
       await Promise.all(ids.map((id) => capsules.driver.destroy(id)));
       await sample(runcAll, () => timeMs(() => Promise.all(ids.map((id) => runc.run(id)))));
+      if (podman === null || round >= podmanRounds) continue;
+      await sample(podmanAll, () => timeMs(() => Promise.all(ids.map((id) => podman.run(id, ['/bin/true'])))));
     }
   } finally {
+    await podman?.end();
     await runc.end();
     await capsules.end();
   }
@@ -44,10 +51,14 @@ async function measure(bench: Bench): Promise<Measured> {
       { name: allName, role: 'ours', unit: 'ms', samples: all },
       { name: 'each, from the common start', role: 'part', unit: 'ms', samples: each },
       { name: `runc run × ${forks}, all at once`, role: 'baseline', unit: 'ms', samples: runcAll },
+      ...(podman
+        ? [{ name: `podman run × ${forks}, all at once`, role: 'baseline', unit: 'ms', samples: podmanAll } as const]
+        : []),
     ],
     notes: [
       capsulesNote,
       'A fork answers when it has read the file its parent wrote. All are asked for at the same moment.',
+      ...(why === null ? [] : [why]),
     ],
   };
 }
