@@ -49,7 +49,7 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
       config: { ...readConfig(environment), port: 0 },
       cli: readCliConfig(environment),
       progress: say,
-      hostSockets: [],
+      hosts: [],
       signal: new AbortController().signal,
     });
     opened.defer(() => local.close({ end: true }));

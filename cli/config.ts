@@ -10,6 +10,8 @@ export interface CliConfig {
   readonly token: string | null;
   /** CAISSON_ORG: slug of the organization; `local` unless given. */
   readonly organization: string;
+  /** CAISSON_HOST_TOKEN: the secret of hosts that answer on a network. */
+  readonly hostToken: string | null;
   /** NO_COLOR is not set. */
   readonly hasColors: boolean;
   /** The whole environment, for `readConfig` of the server and for nothing else. */
@@ -24,6 +26,7 @@ export function readCliConfig(environment: Environment = process.env): CliConfig
     url: environment.CAISSON_URL?.replace(/\/+$/, '') || null,
     token: environment.CAISSON_TOKEN || null,
     organization: environment.CAISSON_ORG || 'local',
+    hostToken: environment.CAISSON_HOST_TOKEN || null,
     hasColors: !environment.NO_COLOR,
     environment,
   };

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readHostAddress } from '@caisson/contracts/host-address';
 import { connectHost } from '@caisson/contracts/host-client';
 import { readHostConfig } from '@caisson/host/config';
 import { type StartedHost, startHost } from '@caisson/host/start-host';
@@ -13,8 +14,8 @@ export interface LocalOptions {
   readonly config: Config;
   readonly cli: CliConfig;
   readonly progress: (line: string) => void;
-  /** Sockets of hosts that run in processes of their own; none starts one in this process. */
-  readonly hostSockets: readonly string[];
+  /** Where hosts answer that run in processes of their own; none starts one in this process. */
+  readonly hosts: readonly string[];
   /** Aborting gives up preparing images. */
   readonly signal: AbortSignal;
 }
@@ -34,8 +35,9 @@ export interface Local {
 const defaultImage = 'minimal';
 
 /** Starts everything on one data directory; what was started is closed again when a later part fails. */
-export async function startLocal({ config, cli, progress, hostSockets, signal }: LocalOptions): Promise<Local> {
+export async function startLocal({ config, cli, progress, hosts, signal }: LocalOptions): Promise<Local> {
   const { dataDir } = config;
+  const addresses = hosts.map((text) => readHostAddress(text, cli.hostToken));
   await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
   const logPath = join(dataDir, 'logs', 'caisson.log');
   const logger = await openLog(logPath);
@@ -43,7 +45,7 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
   // Beside each other, since neither needs the other to start.
   const parts = await Promise.allSettled([
     startControlPlane({ config, logger, progress }),
-    hostSockets.length === 0 ? openHost(options) : null,
+    hosts.length === 0 ? openHost(options) : null,
   ]);
   const [controlPlane, host] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
     ControlPlane | null,
@@ -60,7 +62,7 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
   try {
     if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
     if (host !== null) controlPlane.attachHost(host);
-    for (const socket of hostSockets) controlPlane.attachHost(connectHost(socket));
+    for (const address of addresses) controlPlane.attachHost(connectHost(address));
     const token = await keepToken(config, controlPlane);
     await writeServerRecord(dataDir, { url: controlPlane.url, pid: process.pid });
     return {
@@ -68,7 +70,7 @@ export async function startLocal({ config, cli, progress, hostSockets, signal }:
       token,
       isTokenFresh: controlPlane.freshToken !== null,
       logPath,
-      hostLabel: host === null ? hostSockets.join(', ') : (await host.describe()).driver.runtime,
+      hostLabel: host === null ? hosts.join(', ') : (await host.describe()).driver.runtime,
       controlPlane,
       close,
     };
@@ -82,7 +84,7 @@ function firstReason(parts: readonly PromiseSettledResult<unknown>[]): unknown {
   return parts.find((part) => part.status === 'rejected')?.reason;
 }
 
-async function openHost(options: Omit<LocalOptions, 'hostSockets'>): Promise<StartedHost> {
+async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<StartedHost> {
   const { config, cli, progress, signal } = options;
   const host = await startHost({
     dataDir: join(config.dataDir, 'host'),

@@ -1,26 +1,28 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
-import { connect as connectSocket } from 'node:net';
 import { Readable } from 'node:stream';
 import { AppError } from './app-error.ts';
 import type { ErrorCode } from './error-table.ts';
 import { errorTable } from './error-table.ts';
+import { connectTo, type HostAddress } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
+import { endWhenSilent } from './host-silence.ts';
 import { decodeRecords } from './record-codec.ts';
 
 const callTimeoutMs = 30_000;
 
-/** A `HostApi` answered by a host in another process, over HTTP/2 on its unix socket. Connects at the first call and again after a loss. */
+/** A `HostApi` answered by a host in another process, over HTTP/2. Connects at the first call and again after a loss. */
 export interface RemoteHost extends HostApi {
   close(): void;
 }
 
-export function connectHost(socketPath: string): RemoteHost {
+export function connectHost(address: HostAddress): RemoteHost {
   let session: ClientHttp2Session | null = null;
 
   function open(): ClientHttp2Session {
     if (session !== null && !session.closed && !session.destroyed) return session;
-    session = connect('http://host', { createConnection: () => connectSocket(socketPath) });
+    session = connect('http://host', { createConnection: () => connectTo(address) });
     session.on('error', () => {});
+    endWhenSilent(session);
     session.unref();
     return session;
   }
@@ -61,6 +63,7 @@ async function readReply(stream: ClientHttp2Stream): Promise<unknown> {
   stream.setTimeout(callTimeoutMs, () => stream.destroy(new Error('the host did not answer in time')));
   const status = new Promise<number>((resolve) => {
     stream.once('response', (headers) => resolve(Number(headers[':status'])));
+    stream.once('close', () => resolve(0));
   });
   const parts: Buffer[] = [];
   for await (const part of stream) parts.push(part);

@@ -1,38 +1,50 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { createServer, type ServerHttp2Stream } from 'node:http2';
+import { createSecureServer, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import { type HostAddress, serverTls } from '@caisson/contracts/host-address';
 import type { HostApi, RunMessage } from '@caisson/contracts/host-api';
+import { endWhenSilent } from '@caisson/contracts/host-silence';
 import { encodeRecord } from '@caisson/contracts/record-codec';
 
 const maxBodyBytes = 16 * 2 ** 20;
 
-/** Answers a `HostApi` over HTTP/2 on a unix socket that only its owner may open. See `docs/host-api.md`. */
-export async function serveHostApi(host: HostApi, socketPath: string): Promise<{ close(): Promise<void> }> {
-  await rm(socketPath, { force: true });
-  const server = createServer();
+/** Answers a `HostApi` over HTTP/2. See `docs/host-api.md`. */
+export async function serveHostApi(host: HostApi, address: HostAddress): Promise<{ close(): Promise<void> }> {
+  const server = address.kind === 'socket' ? createServer() : createSecureServer(serverTls(address.token));
   const sessions = new Set<{ destroy(): void }>();
   server.on('session', (session) => {
     sessions.add(session);
     session.on('close', () => sessions.delete(session));
     session.on('error', () => session.destroy());
+    endWhenSilent(session);
   });
   server.on('stream', (stream, headers) => {
     stream.on('error', () => stream.close());
     answer(host, stream, `${headers[':method']} ${headers[':path']}`).catch((error) => refuse(stream, error));
   });
-  const oldMask = process.umask(0o077);
-  try {
-    server.listen(socketPath);
-    await once(server, 'listening');
-  } finally {
-    process.umask(oldMask);
-  }
+  await listen(server, address);
   return {
     async close() {
       for (const session of sessions) session.destroy();
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+async function listen(server: Http2Server, address: HostAddress): Promise<void> {
+  if (address.kind === 'network') {
+    server.listen(address.port, address.address);
+    await once(server, 'listening');
+    return;
+  }
+  await rm(address.path, { force: true });
+  const oldMask = process.umask(0o077);
+  try {
+    server.listen(address.path);
+    await once(server, 'listening');
+  } finally {
+    process.umask(oldMask);
+  }
 }
 
 async function answer(host: HostApi, stream: ServerHttp2Stream, route: string): Promise<void> {
@@ -79,6 +91,7 @@ async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise
   stream.on('close', () => gone.abort());
   stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' });
   for await (const message of host.watch(gone.signal)) {
+    if (gone.signal.aborted) return;
     if (!stream.write(encodeMessage(message))) await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
   }
   stream.end();

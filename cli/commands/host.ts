@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readHostAddress } from '@caisson/contracts/host-address';
 import { readHostConfig } from '@caisson/host/config';
 import { serveHostApi } from '@caisson/host/host-server';
 import { startHost } from '@caisson/host/start-host';
@@ -14,13 +15,17 @@ export function registerHost(program: Command, context: CliContext): void {
   program
     .command('host')
     .summary('run a host alone')
-    .description('Runs a host alone and answers control planes (`caisson up --host <socket>`) on a unix socket.')
+    .description(
+      'Runs a host alone and answers control planes (`caisson up --host <where>`) on a unix socket or a port.',
+    )
     .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
     .option('--socket <path>', 'where to listen (default <data-dir>/host.sock)')
-    .action(async (options: { readonly dataDir?: string; readonly socket?: string }) => {
+    .option('--listen <address:port>', 'answer there instead; needs CAISSON_HOST_TOKEN on both sides')
+    .action(async (options: { readonly dataDir?: string; readonly socket?: string; readonly listen?: string }) => {
       const { environment } = context.config;
       const dataDir = options.dataDir ?? readConfig(environment).dataDir;
-      const socketPath = options.socket ?? join(dataDir, 'host.sock');
+      const where = options.listen ?? options.socket ?? join(dataDir, 'host.sock');
+      const address = readHostAddress(where, context.config.hostToken);
       const stops = onStop();
       await mkdir(dataDir, { recursive: true });
       const host = await startHost({
@@ -28,9 +33,11 @@ export function registerHost(program: Command, context: CliContext): void {
         config: readHostConfig(environment),
         tools: renderTools,
       });
-      const server = await serveHostApi(host, socketPath);
+      const server = await serveHostApi(host, address);
       context.stdout.write(
-        context.json ? `${JSON.stringify({ kind: 'host', socket: socketPath })}\n` : `listening on ${socketPath}\n`,
+        context.json
+          ? `${JSON.stringify({ kind: 'host', [address.kind === 'socket' ? 'socket' : 'address']: where })}\n`
+          : `listening on ${where}\n`,
       );
       await stops.first;
       await server.close();

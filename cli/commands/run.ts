@@ -113,7 +113,7 @@ async function openServer(
   const preparing = new AbortController();
   void stops.first.then(() => preparing.abort());
   const config = { ...readConfig(context.config.environment), port: 0 };
-  const local = await startLocal({ config, cli: context.config, progress, hostSockets: [], signal: preparing.signal });
+  const local = await startLocal({ config, cli: context.config, progress, hosts: [], signal: preparing.signal });
   return { ...connectTo(local.url, local.token, local.logPath), close: () => local.close({ end: true }) };
 }
 

@@ -25,7 +25,12 @@ export function registerUp(program: Command, context: CliContext): void {
     )
     .option('-p, --port <number>', 'port of the API (default 4710, or CAISSON_PORT)')
     .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
-    .option('--host <socket>', 'use a host started with `caisson host` instead; may be repeated', collect, [])
+    .option(
+      '--host <where>',
+      'use a host started with `caisson host` instead, by socket or address:port; may be repeated',
+      collect,
+      [],
+    )
     .action((options: UpOptions) => up(context, options));
 }
 
@@ -51,7 +56,7 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     config,
     cli: context.config,
     progress,
-    hostSockets: options.host,
+    hosts: options.host,
     signal: preparing.signal,
   });
   const local = await started.catch((error: unknown) => {

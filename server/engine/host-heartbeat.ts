@@ -7,12 +7,15 @@ import type { LoopSpec } from './loop.ts';
 import { changeBuild } from './transition.ts';
 
 const heartbeatEveryMs = 5_000;
+/** A lease has time for three heartbeats; one that failed is not waited for as long again. */
+const retryMs = 1_000;
 
 /** Renews the leases of a host that answers, ends what it holds without one, and notices what it should hold and does not. */
 export function heartbeatLoop(link: Link): LoopSpec {
   return {
     name: 'heartbeat',
     everyMs: heartbeatEveryMs,
+    retryMs,
     async run() {
       const { db } = link.deps;
       const { rows } = await sql<{ asked_at: string }>`select clock_timestamp()::text as asked_at`.execute(db);

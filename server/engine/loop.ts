@@ -28,10 +28,10 @@ export function startLoop(spec: LoopSpec, { logger, pause }: LoopDeps): Loop {
   let isWoken = false;
   let endPause = () => {};
 
-  async function rest(): Promise<void> {
+  async function rest(ms: number): Promise<void> {
     const woken = new AbortController();
     endPause = () => woken.abort();
-    await pause(spec.everyMs, woken.signal);
+    await pause(ms, woken.signal);
     endPause = () => {};
   }
 
@@ -47,7 +47,7 @@ export function startLoop(spec: LoopSpec, { logger, pause }: LoopDeps): Loop {
       }
       // A failing round is not repeated at once, however often it is woken meanwhile.
       if (stopping.signal.aborted || (isWoken && !hasFailed)) continue;
-      await rest();
+      await rest(hasFailed ? (spec.retryMs ?? spec.everyMs) : spec.everyMs);
     }
   }
   const running = keepRunning();

@@ -30,7 +30,9 @@ const engine = await makeEngine({
   defaults: testDefaults,
   logger,
 });
-for (const hostSocket of hostSockets) engine.attachHost(connectHost(hostSocket));
+for (const hostSocket of hostSockets) {
+  engine.attachHost(connectHost({ kind: 'socket', path: hostSocket }));
+}
 
 process.on('message', ({ build, cancel }: { build?: NewBuild; cancel?: string }) => {
   // What fails here is missing in the database, where the test looks.

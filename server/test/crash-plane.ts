@@ -14,9 +14,13 @@ export interface CrashSettings {
 export interface CrashPlane {
   build(build: NewBuild): void;
   cancel(buildId: string): void;
+  readonly pid: number;
   /** Resolves when the process is gone, with the signal that ended it. */
   readonly ended: Promise<NodeJS.Signals | null>;
   isRunning(): boolean;
+  /** It stands still, its connections open, until it is thawed. */
+  freeze(): void;
+  thaw(): void;
   kill(): Promise<void>;
 }
 
@@ -31,7 +35,10 @@ export async function startPlane(settings: CrashSettings): Promise<CrashPlane> {
   return {
     build: (build) => send(child, { build }),
     cancel: (cancel) => send(child, { cancel }),
+    pid: child.pid ?? 0,
     ended,
+    freeze: () => void child.kill('SIGSTOP'),
+    thaw: () => void child.kill('SIGCONT'),
     isRunning: () => child.exitCode === null && child.signalCode === null,
     async kill() {
       child.kill('SIGKILL');

@@ -4,11 +4,10 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, expect, test } from 'vitest';
-import { openDatabase } from '../store/database.ts';
-import { startPlane } from './crash-plane.ts';
+import { type CrashPlane, startPlane } from './crash-plane.ts';
 import { type EngineRig, engineRig, ir } from './engine-rig.ts';
 import { serveHost } from './host-socket.ts';
-import { exited, type Script, scriptedHost } from './scripted-host.ts';
+import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
 const cleanups: (() => Promise<void>)[] = [];
@@ -32,15 +31,15 @@ const talk: Script = async ({ print }) => {
 };
 
 /** Every build passed, every job ran once, every log is whole. */
-async function expectOnce(taken: readonly { leaseId: string }[], builds: number): Promise<void> {
+async function expectOnce(taken: readonly { leaseId: string }[], jobs: number): Promise<void> {
   expect(new Set(taken.map(({ leaseId }) => leaseId)).size).toBe(taken.length);
-  expect(taken).toHaveLength(builds * 13);
+  expect(taken).toHaveLength(jobs);
   const logs = await sql<{ text: string }>`
     select string_agg(convert_from(content, 'UTF8'), '' order by seq) as text from log_chunks group by job_id`.execute(
     rig.db,
   );
   const whole = Array.from({ length: lines }, (_line, index) => `line ${index + 1}\n`).join('');
-  expect(logs.rows).toHaveLength(builds * 13);
+  expect(logs.rows).toHaveLength(jobs);
   expect(new Set(logs.rows.map(({ text }) => text))).toEqual(new Set([whole]));
 }
 
@@ -68,7 +67,7 @@ test('all connections to PostgreSQL ended again and again in the middle of build
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
   for (const { build } of builds) expect((await rig.ended(build.id)).status).toBe('passed');
-  await expectOnce(host.taken, 4);
+  await expectOnce(host.taken, 4 * 13);
 });
 
 test('without the connection that listens a build comes to its end, and it listens again', async () => {
@@ -93,8 +92,46 @@ test('connections used up by others for a while only delay', async () => {
   expect((await rig.ended(build.id)).status).toBe('passed');
 });
 
-test('one of three control planes under load is killed, and nothing is lost or repeated', async () => {
-  const hosts = [scriptedHost(talk), scriptedHost(talk), scriptedHost(talk)];
+const leaseMs = 15_000;
+
+test('of three control planes under load one is killed and one frozen past its leases; nothing is lost or repeated', async () => {
+  const thawed = Promise.withResolvers<void>();
+  const script: Script = async (run) => {
+    if (run.assignment.work.kind === 'shell' && run.assignment.work.text === 'last') await thawed.promise;
+    return talk(run);
+  };
+  const hosts = [scriptedHost(script), scriptedHost(script)];
+  const planes = await threePlanes(hosts);
+  const states = async () => (await rig.db.selectFrom('builds').select('status').execute()).map(({ status }) => status);
+  const passed = (count: number) => Array.from({ length: count }, () => 'passed');
+  const long = ir({ install: ['install'], last: ['last', 'install'] });
+  for (const plane of planes) plane.build(rig.newBuild(long));
+  for (let count = 0; count < 30; count += 1) planes[count % 3]?.build(rig.newBuild(graph));
+  await expect.poll(async () => (await states()).length, { timeout: 20_000 }).toBe(33);
+
+  const doomed = await holderOf(planes);
+  await doomed.kill();
+  const left = planes.filter((plane) => plane !== doomed);
+  const frozen = await holderOf(left);
+  const [other] = left.filter((plane) => plane !== frozen);
+  frozen.freeze();
+  await new Promise((resolve) => setTimeout(resolve, leaseMs + 2_000));
+  expect((await states()).toSorted()).toEqual([...passed(30), 'running', 'running', 'running']);
+  frozen.thaw();
+  thawed.resolve();
+  await expect.poll(states, { timeout: 20_000 }).toEqual(passed(33));
+
+  await other?.kill();
+  for (let count = 0; count < 3; count += 1) frozen.build(rig.newBuild(graph));
+  await expect.poll(states, { timeout: 20_000 }).toEqual(passed(36));
+  await expectOnce(
+    hosts.flatMap(({ taken }) => taken),
+    33 * 13 + 3 * 2,
+  );
+});
+
+/** Control planes in processes of their own, each with all of these hosts. */
+async function threePlanes(hosts: readonly ScriptedHost[]): Promise<readonly CrashPlane[]> {
   rig = await engineRig([]);
   await rig.engine.stop();
   const dir = await mkdtemp(join(tmpdir(), 'caisson-planes-'));
@@ -104,21 +141,23 @@ test('one of three control planes under load is killed, and nothing is lost or r
     const served = await serveHost(host, hostSockets[index] ?? '');
     cleanups.push(() => served.close());
   }
-  const settings = {
-    ...{ connectionString: rig.connectionString, hostSockets, blobDir: join(dir, 'blobs') },
-    crashAt: null,
-  };
+  const { connectionString } = rig;
+  const settings = { connectionString, hostSockets, blobDir: join(dir, 'blobs'), crashAt: null };
   const planes = await Promise.all([0, 1, 2].map(() => startPlane(settings)));
   cleanups.push(() => Promise.all(planes.map((plane) => plane.kill())).then(() => {}));
-  const { db, close } = openDatabase(rig.connectionString, 1);
-  cleanups.push(close);
-  const states = async () => (await db.selectFrom('builds').select('status').execute()).map(({ status }) => status);
-  for (let count = 0; count < 12; count += 1) planes[count % 3]?.build(rig.newBuild(graph));
-  await expect.poll(async () => (await states()).length, { timeout: 20_000 }).toBe(12);
-  await planes[0]?.kill();
-  await expect.poll(states, { timeout: 30_000 }).toEqual(Array.from({ length: 12 }, () => 'passed'));
-  await expectOnce(
-    hosts.flatMap(({ taken }) => taken),
-    12,
-  );
-});
+  return planes;
+}
+
+/** One of these that cares for a host, as soon as one does. */
+async function holderOf(planes: readonly CrashPlane[]): Promise<CrashPlane> {
+  const find = async () => {
+    const { rows } = await sql<{ name: string }>`
+      select application_name as name from pg_locks join pg_stat_activity using (pid)
+      where locktype = 'advisory' and granted and datname = current_database()`.execute(rig.db);
+    return planes.find(({ pid }) => rows.some(({ name }) => name === `caisson-lock ${pid}`));
+  };
+  return expect
+    .poll(find, { timeout: 10_000 })
+    .toBeDefined()
+    .then(async () => (await find()) ?? holderOf(planes));
+}

@@ -48,6 +48,7 @@ async function sendMessages(host: HostApi, stream: ServerHttp2Stream): Promise<v
   stream.on('close', () => gone.abort());
   stream.respond({ ':status': 200 });
   for await (const message of host.watch(gone.signal)) {
+    if (gone.signal.aborted) return;
     if (!stream.write(encode(message))) await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
   }
   stream.end();

@@ -41,7 +41,9 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
   >();
   const taken: RunAssignment[] = [];
   const released: string[] = [];
+  const over = new Set<string>();
   let wakeUp = Promise.withResolvers<void>();
+  let watchers = 0;
 
   function begin(assignment: RunAssignment): void {
     const { leaseId, fence } = assignment;
@@ -86,7 +88,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     putBlob: async () => {},
     async startRun(assignment) {
       if (host.isCutOff) throw new Error('cut off');
-      if (runs.has(assignment.leaseId)) return;
+      if (runs.has(assignment.leaseId) || over.has(assignment.leaseId)) return;
       taken.push(assignment);
       begin(assignment);
     },
@@ -95,16 +97,21 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
       runs.get(leaseId)?.cancel(reason);
     },
     async *watch(signal) {
+      watchers += 1;
+      const own = watchers;
+      const isServed = () => own === watchers && !signal.aborted;
+      wakeUp.resolve();
       signal.addEventListener('abort', () => wakeUp.resolve(), { once: true });
       for (const run of runs.values()) run.sent = 0;
-      while (!signal.aborted) {
+      while (isServed()) {
         for (const run of runs.values()) {
-          while (run.sent < run.messages.length && !host.isCutOff && !signal.aborted) {
+          while (run.sent < run.messages.length && !host.isCutOff && isServed()) {
             const message = run.messages[run.sent];
             run.sent += 1;
             if (message !== undefined) yield message;
           }
         }
+        if (!isServed()) return;
         await wakeUp.promise;
         wakeUp = Promise.withResolvers<void>();
       }
@@ -112,7 +119,9 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     async acknowledge(acks) {
       for (const { leaseId, seq } of acks) {
         const run = runs.get(leaseId);
-        if (run?.messages.at(-1)?.kind === 'finished' && seq >= run.messages.length) runs.delete(leaseId);
+        if (run?.messages.at(-1)?.kind !== 'finished' || seq < run.messages.length) continue;
+        runs.delete(leaseId);
+        over.add(leaseId);
       }
     },
     async releaseLayer(layerId) {
