@@ -41,7 +41,11 @@ export const errorTable = {
     false,
     'No runtime works on this machine. `caisson doctor` lists what was tried and how to fix it.',
   ),
-  disk_full: internalRow(true, 'The host has no space left within its disk budget. Free space or raise the budget.'),
+  disk_full: trouble(
+    503,
+    'service_unavailable',
+    'A disk of this installation is full. Try again when its operator has made room.',
+  ),
   sandbox_lost: internalRow(true, 'The capsule ended underneath its job. Run the job again.'),
   out_of_memory: internalRow(false, 'The job used more memory than its capsule has. Give it a larger shape.'),
   guest_lost: internalRow(true, 'The connection to the agent inside a capsule ended and could not be taken up again.'),

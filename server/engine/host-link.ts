@@ -3,6 +3,7 @@ import type { HostApi, HostDescription, RunAck, RunMessage } from '@caisson/cont
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import type { Blobs } from '../store/blobs.ts';
+import { databaseTrouble } from '../store/database-trouble.ts';
 import type { RunDefaults } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
 import type { Effects } from './effects.ts';
@@ -213,7 +214,8 @@ function makeStore({ deps, hostId }: Link, { acknowledge, failures, stop, ended 
       if (failures.inRow >= failuresTillAlone) await storeAlone(known, batch);
       else if (known.length > 0) await applyMessages(deps, known, batch);
     } catch (error) {
-      failures.inRow += 1;
+      // No build is to blame for a database that can store nothing.
+      if (databaseTrouble(error) === null) failures.inRow += 1;
       throw error;
     }
     if (aside.size === 0) failures.inRow = 0;

@@ -4,10 +4,13 @@ import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { AppError } from '@caisson/contracts/app-error';
+
+const noRoom = 'the disk that keeps sources is full; try again when its operator has made room';
 
 /** Bytes by sha256 (lower hex). */
 export interface Blobs {
-  /** Stores a stream and returns its digest and size; equal bytes are stored once. */
+  /** Stores a stream and returns its digest and size; equal bytes are stored once. Throws `disk_full`. */
   put(bytes: AsyncIterable<Uint8Array>): Promise<{ digest: string; sizeBytes: number }>;
   has(digest: string): Promise<boolean>;
   /** The bytes; rejects with ENOENT when they are not here. */
@@ -38,6 +41,8 @@ export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
         const digest = hash.digest('hex');
         await rename(temporary, pathOf(digest));
         return { digest, sizeBytes };
+      } catch (error) {
+        throw isDiskFull(error) ? new AppError('disk_full', noRoom, { cause: error }) : error;
       } finally {
         await rm(temporary, { force: true });
       }
@@ -47,4 +52,8 @@ export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
     },
     read: (digest) => createReadStream(pathOf(digest)),
   };
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }

@@ -16,7 +16,7 @@ import { issuePersonalToken } from '../identity/issue-token.ts';
 import { makeMetrics } from '../metrics.ts';
 import { type Blobs, openDirectoryBlobs } from '../store/blobs.ts';
 import { type Database, openDatabase } from '../store/database.ts';
-import { freshDatabase } from './database.ts';
+import { freshDatabase, type TestDatabase } from './database.ts';
 import { testDefaults } from './engine-rig.ts';
 
 export interface CallOptions {
@@ -68,11 +68,16 @@ export interface CiRigOptions {
   readonly settings?: Partial<AppSettings>;
   readonly maxSourceBytes?: number;
   readonly hosts?: readonly HostApi[];
+  /** Instead of one on the PostgreSQL of this test run. */
+  readonly database?: TestDatabase;
+  /** Instead of a directory of its own. */
+  readonly blobDir?: string;
 }
 
-export async function ciRig({ settings, maxSourceBytes, hosts = [] }: CiRigOptions = {}): Promise<CiRig> {
-  const { connectionString, drop } = await freshDatabase();
-  const directory = await mkdtemp(join(tmpdir(), 'caisson-ci-'));
+export async function ciRig(options: CiRigOptions = {}): Promise<CiRig> {
+  const { settings, maxSourceBytes, hosts = [] } = options;
+  const { connectionString, drop } = options.database ?? (await freshDatabase());
+  const directory = options.blobDir ?? (await mkdtemp(join(tmpdir(), 'caisson-ci-')));
   const logged: Record<string, unknown>[] = [];
   const logger = pino({ level: 'info' }, collect(logged));
   const { db, close } = openDatabase(connectionString);
