@@ -1,11 +1,12 @@
-import { figure } from './figure.ts';
+import { figure, percent } from './figure.ts';
 import type { SeriesResult } from './row.ts';
 
 /** What a series has to reach. Everything a reader sees of it (its words, the verdict) is made from these numbers. */
 export interface Goal {
   /** Name of the series. */
   readonly series: string;
-  readonly figure: 'p50' | 'p95' | 'p99' | 'min' | 'max';
+  /** `ok` is the share of calls that were right. */
+  readonly figure: 'p50' | 'p95' | 'p99' | 'min' | 'max' | 'ok';
   readonly bound: '≤' | '<' | '≥';
   /** In the unit of the series, or a factor when `ofP50` names the series it multiplies. */
   readonly limit: number;
@@ -35,10 +36,11 @@ export function judge(goal: Goal, all: readonly SeriesResult[], nothingBecause: 
   if (own.summary === null)
     return { ...about, measured: null, verdict: 'missed', why: own.reasons[0] ?? 'no call was right' };
   if (goal.ofP50 !== undefined && !other?.summary) return absent(`there is no ${goal.ofP50} to compare with`);
-  const value = own.summary[goal.figure];
+  const value = goal.figure === 'ok' ? own.summary.successRate : own.summary[goal.figure];
   const factor = value / (other?.summary?.p50 ?? 1);
   const isReached = own.failures === 0 && isWithin(factor, goal);
-  const measured = `${figure(value, own.unit)}${goal.ofP50 === undefined ? '' : ` (${factorText(factor, goal)})`}`;
+  const said = goal.figure === 'ok' ? percent(value) : figure(value, own.unit);
+  const measured = `${said}${goal.ofP50 === undefined ? '' : ` (${factorText(factor, goal)})`}`;
   return {
     ...about,
     measured,
@@ -62,6 +64,7 @@ function whyMissed({ whenMissed }: Goal, own: SeriesResult, all: readonly Series
 }
 
 function goalText({ figure: which, bound, limit, ofP50 }: Goal, unit: SeriesResult['unit']): string {
+  if (which === 'ok') return `ok ${bound} ${percent(limit)}`;
   if (ofP50 === undefined) return `${which} ${bound} ${limit.toLocaleString('en')}${unit === '/s' ? '' : ' '}${unit}`;
   if (limit < 1) return `${which} ≥ ${roundedFactor(1 / limit)} × faster than ${ofP50}`;
   return `${which} ${bound} ${limit} × the p50 of ${ofP50}`;

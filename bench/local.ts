@@ -31,8 +31,8 @@ export interface LocalBuild {
 export const localNote =
   'One process holds the control plane and the host, PostgreSQL runs durably beside it; image `minimal` (Debian), capsules of 2 CPUs and 4 GiB with network.';
 
-const place = { org: 'local', pipeline: 'bench' };
-const buildsPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
+export const place = { org: 'local', pipeline: 'bench' };
+export const buildsPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
 const lookEveryMs = 20;
 
 export async function openLocal(say: (line: string) => void): Promise<Local> {
@@ -64,7 +64,8 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
   }
 }
 
-async function makePipeline(client: CiClient): Promise<void> {
+/** The pipeline all builds of the bench belong to. */
+export async function makePipeline(client: CiClient): Promise<void> {
   const body = { name: place.pipeline, repository: 'https://example.test/bench.git', default_branch: 'main' };
   const answer = await client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: place }, body });
   if (!answer.response.ok) throw new Error(`the pipeline was refused: ${JSON.stringify(answer.error)}`);

@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import { allProcesses, type Process, processTree, pssMib, sumMib } from './process-memory.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, sample } from './statistics.ts';
 import { openWarmCli } from './warm-cli.ts';
@@ -72,28 +73,6 @@ async function capsuleSeries(bench: Bench): Promise<Measured['series']> {
   ];
 }
 
-interface Process {
-  readonly pid: number;
-  readonly parentPid: number;
-  readonly name: string;
-}
-
-async function processTree(rootPid: number): Promise<readonly Process[]> {
-  const all = await allProcesses();
-  const found = all.filter(({ pid }) => pid === rootPid);
-  for (const parent of found) found.push(...all.filter(({ parentPid }) => parentPid === parent.pid));
-  return found;
-}
-
-async function allProcesses(): Promise<readonly Process[]> {
-  const pids = (await readdir('/proc')).map(Number).filter(Number.isInteger);
-  const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')));
-  return stats.flatMap((stat, index) => {
-    const match = /^\d+ \((.*)\) \S (\d+)/s.exec(stat);
-    return match === null ? [] : [{ pid: pids[index] ?? 0, parentPid: Number(match[2]), name: match[1] ?? '' }];
-  });
-}
-
 /** The inits of the capsules made here: their agent is the only program of that name below this process’s data directory. */
 async function agents(dataDir: string): Promise<readonly Process[]> {
   const found = [];
@@ -102,17 +81,4 @@ async function agents(dataDir: string): Promise<readonly Process[]> {
     if (mounts.includes(dataDir)) found.push(each);
   }
   return found;
-}
-
-async function sumMib(processes: readonly Process[]): Promise<number> {
-  if (processes.length === 0) throw new Error('there is no such process');
-  const sizes = await Promise.all(processes.map(({ pid }) => pssMib(pid)));
-  return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-async function pssMib(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-  const match = /^Pss:\s+(\d+) kB/m.exec(text);
-  if (match === null) throw new Error(`process ${pid} has no memory`);
-  return Number(match[1]) / 1024;
 }

@@ -16,7 +16,9 @@ export interface Podman {
 }
 
 /** Either podman, proven by a container that ran, or why its baselines are skipped. */
-export type PodmanOrWhy = { readonly podman: Podman; readonly why: null } | { readonly podman: null; readonly why: string };
+export type PodmanOrWhy =
+  | { readonly podman: Podman; readonly why: null }
+  | { readonly podman: null; readonly why: string };
 
 /** Its locks, at one place whatever its root is. */
 const locksPath = '/dev/shm/libpod_lock';
@@ -43,9 +45,25 @@ function skipped(reason: string): PodmanOrWhy {
 async function makePodman(stateDir: string, imageDir: string): Promise<Podman> {
   const hadLocks = existsSync(locksPath);
   const cgroupParent = `caisson-bench-podman-${process.pid}`;
-  const directories = ['--root', join(stateDir, 'root'), '--runroot', join(stateDir, 'run'), '--tmpdir', join(stateDir, 'tmp')];
+  const directories = [
+    '--root',
+    join(stateDir, 'root'),
+    '--runroot',
+    join(stateDir, 'run'),
+    '--tmpdir',
+    join(stateDir, 'tmp'),
+  ];
   // Without these it wants systemd, an overlay on top of an overlay and more open files than a container may be allowed.
-  const how = ['--storage-driver', 'vfs', '--runtime', 'runc', '--cgroup-manager', 'cgroupfs', '--events-backend', 'none'];
+  const how = [
+    '--storage-driver',
+    'vfs',
+    '--runtime',
+    'runc',
+    '--cgroup-manager',
+    'cgroupfs',
+    '--events-backend',
+    'none',
+  ];
   const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=4096:4096', '--network', 'none'];
   const container = [...limits, '--cgroup-parent', `/${cgroupParent}`, '--rootfs', imageDir];
   const call = (argv: readonly string[]) => runToEnd(['podman', ...directories, ...how, ...argv]);

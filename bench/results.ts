@@ -5,15 +5,19 @@ import type { RowResult } from './row.ts';
 const directory = new URL('results/', import.meta.url);
 const latest = new URL('latest.json', directory);
 
-/** Keeps what one run measured: by itself under its time, and in `latest.json`, which holds the newest of every row. */
+/**
+ * Keeps what one run measured: by itself under its time, and in `latest.json`, which holds the newest of every row. A quick
+ * measurement never takes the place of a full one there.
+ */
 export async function keepResults(rows: readonly RowResult[], startedAt: Date): Promise<string> {
   await mkdir(directory, { recursive: true });
   const own = new URL(`${startedAt.toISOString().replaceAll(':', '')}.json`, directory);
   await write(own, rows);
   const known = await readLatest();
-  const measured = new Map(rows.map((row) => [row.id, row]));
-  const before = known.filter(({ id }) => !measured.has(id));
-  await write(latest, [...before, ...rows]);
+  const isKnownInFull = ({ id }: RowResult) => known.some((row) => row.id === id && !row.isQuick);
+  const fresh = rows.filter((row) => !row.isQuick || !isKnownInFull(row));
+  const before = known.filter(({ id }) => !fresh.some((row) => row.id === id));
+  await write(latest, [...before, ...fresh]);
   return fileURLToPath(own);
 }
 

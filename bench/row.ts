@@ -35,7 +35,7 @@ export interface Series {
   readonly name: string;
   /** `ours` is what the goal is about, `part` explains it, `baseline` is somebody else doing the same. */
   readonly role: 'ours' | 'part' | 'baseline';
-  readonly unit: 'ms' | 'MiB' | '/s';
+  readonly unit: 'ms' | 'MiB' | 'MiB/s' | '/s';
   readonly samples: Samples;
 }
 

@@ -1,9 +1,11 @@
+import { advanceLarge } from './advance.ts';
 import { hello, startUp } from './command-line.ts';
 import { createExec, createExecConcurrent } from './create-exec.ts';
 import { exec } from './exec.ts';
 import { forkMany } from './fork-100.ts';
 import { largeBuild, largeBuildReal } from './large-build.ts';
 import { logLatency } from './log-latency.ts';
+import { logVolume } from './log-volume.ts';
 import { memory } from './memory.ts';
 import { parentToChild } from './parent-to-child.ts';
 import { plan } from './plan.ts';
@@ -17,10 +19,12 @@ export const rows: readonly Row[] = [
   exec,
   parentToChild,
   logLatency,
+  logVolume,
   transitions,
   largeBuild,
   largeBuildReal,
   plan,
+  advanceLarge,
   forkMany,
   memory,
   hello,

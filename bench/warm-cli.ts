@@ -15,7 +15,14 @@ export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url
 export interface WarmCli {
   run(words: readonly string[]): Promise<string>;
   /** `caisson up`, ready to be asked. */
-  up(): Promise<{ readonly pid: number; end(): Promise<void> }>;
+  up(): Promise<UpProcess>;
+  end(): Promise<void>;
+}
+
+export interface UpProcess {
+  readonly pid: number;
+  readonly url: string;
+  readonly token: string;
   end(): Promise<void>;
 }
 
@@ -37,10 +44,11 @@ export async function openWarmCli(say: (line: string) => void): Promise<WarmCli>
       const child = spawn(caisson, ['--json', 'up'], { cwd: repositoryDir, env, stdio: ['ignore', 'pipe', 'inherit'] });
       const ended = once(child, 'exit');
       const ready = once(createInterface({ input: child.stdout }), 'line');
-      const first = await Promise.race([ready.then(() => null), ended]);
-      if (first !== null) throw new Error('caisson up ended at once');
+      const [line] = await Promise.race([ready, ended.then(() => [null])]);
+      if (line === null) throw new Error('caisson up ended at once');
+      const { url, token } = JSON.parse(line) as { url: string; token: string };
       return {
-        pid: child.pid ?? 0,
+        ...{ pid: child.pid ?? 0, url, token },
         async end() {
           child.kill('SIGTERM');
           await ended;

@@ -1,0 +1,140 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type CiClient, createCiClient } from '../contracts/ci-client.ts';
+import { followJobLog } from '../contracts/follow-job-log.ts';
+import { needsRoot } from './capsules.ts';
+import { buildsPath, chainIr, makePipeline, place } from './local.ts';
+import { processTree, sumMib } from './process-memory.ts';
+import type { Bench, Measured, Row } from './row.ts';
+import { noSamples, sample } from './statistics.ts';
+import { openWarmCli } from './warm-cli.ts';
+
+const speedName = 'written, stored and read by an SSE client';
+const [nodeName, postgresName] = ['control plane and host', 'PostgreSQL'];
+const [first, last] = [': first quarter', ': last quarter'];
+
+/** Whether much output is all there, and what it does to memory. */
+export const logVolume: Row = {
+  id: 'log-volume',
+  title: '1 GB of output, seen by an SSE client: no loss, flat memory',
+  goals: [
+    { series: speedName, figure: 'ok', bound: '≥', limit: 1 },
+    { series: `${nodeName}${last}`, figure: 'p50', bound: '≤', limit: 1.1, ofP50: `${nodeName}${first}` },
+    { series: `${postgresName}${last}`, figure: 'p50', bound: '≤', limit: 1.1, ofP50: `${postgresName}${first}` },
+  ],
+  obstacle: needsRoot,
+  measure,
+};
+
+/** A job keeps 64 MiB of output, so a gigabyte is written by many. */
+const jobs = 18;
+const lineBytes = 80;
+const linesPerJob = Math.floor((60 * 2 ** 20) / lineBytes);
+const mib = 2 ** 20;
+const sampleEveryMs = 250;
+
+interface Look {
+  readonly nodeMib: number;
+  readonly postgresMib: number;
+}
+
+async function measure(bench: Bench): Promise<Measured> {
+  const count = bench.isQuick ? 2 : jobs;
+  const expected = expectedDigest();
+  const speed = noSamples();
+  const looks: Look[] = [];
+  const cli = await openWarmCli(bench.say);
+  try {
+    const up = await cli.up();
+    const client = createCiClient({ baseUrl: up.url, token: up.token });
+    await makePipeline(client);
+    const over = new AbortController();
+    const watching = watchMemory(up.pid, looks, over.signal);
+    for (let job = 0; job < count && !bench.signal.aborted; job++) {
+      await sample(speed, () => floodOnce({ client, url: up.url, signal: bench.signal }, expected));
+    }
+    over.abort();
+    await watching;
+    await up.end();
+  } finally {
+    await cli.end();
+  }
+  return {
+    series: [
+      { name: speedName, role: 'ours', unit: 'MiB/s', samples: speed },
+      ...quarters(
+        nodeName,
+        looks.map(({ nodeMib }) => nodeMib),
+      ),
+      ...quarters(
+        postgresName,
+        looks.map(({ postgresMib }) => postgresMib),
+      ),
+    ],
+    notes: [
+      `\`caisson up\` in a process of its own; ${count} jobs, one after the other, each write ${((linesPerJob * lineBytes) / mib).toFixed(0)} MiB in numbered lines as fast as they can (a job’s output is kept up to 64 MiB). The digest of what the reader got has to be that of what was written. The speed is that of a whole build: capsule, command, storing, reading.`,
+      `Memory is the proportional set size, looked at every ${sampleEveryMs} ms; the first and the last quarter of these looks are compared.`,
+    ],
+  };
+}
+
+function quarters(name: string, values: readonly number[]): Measured['series'] {
+  const quarter = Math.ceil(values.length / 4);
+  const parts = { [first]: values.slice(0, quarter), [last]: values.slice(-quarter) };
+  return Object.entries(parts).map(([when, part]) => ({
+    ...{ name: `${name}${when}`, role: 'ours', unit: 'MiB' },
+    samples: { ...noSamples(), values: part },
+  }));
+}
+
+/** MiB per second of one job whose whole output arrived. */
+async function floodOnce(
+  { client, url, signal }: { client: CiClient; url: string; signal: AbortSignal },
+  expected: string,
+): Promise<number> {
+  const startedMs = performance.now();
+  const body = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: chainIr([`exec python3 -c '${writer}'`]) };
+  const { data: build } = await client.POST(buildsPath, { params: { path: place }, body });
+  const path = { ...place, number: build?.number ?? 0 };
+  const { data: list } = await client.GET(`${buildsPath}/{number}/jobs`, { params: { path } });
+  const { data: token } = await client.GET(`${buildsPath}/{number}/log-token`, { params: { path } });
+  const job = list?.data[0];
+  if (job === undefined || token === undefined) throw new Error('the build was refused');
+  const digest = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of followJobLog({ baseUrl: url, jobId: job.id, token: token.token, signal })) {
+    if (chunk.stream !== 'stdout') continue;
+    digest.update(chunk.content);
+    bytes += chunk.content.length;
+  }
+  const seconds = (performance.now() - startedMs) / 1_000;
+  if (bytes !== linesPerJob * lineBytes) throw new Error(`${bytes} of ${linesPerJob * lineBytes} bytes came`);
+  if (digest.digest('hex') !== expected) throw new Error('other bytes came than were written');
+  return bytes / mib / seconds;
+}
+
+function expectedDigest(): string {
+  const digest = createHash('sha256');
+  for (let line = 0; line < linesPerJob; line++) digest.update(`${String(line).padStart(lineBytes - 1, '0')}\n`);
+  return digest.digest('hex');
+}
+
+const writer = `
+import sys
+for start in range(0, ${linesPerJob}, 1000):
+    stop = min(start + 1000, ${linesPerJob})
+    sys.stdout.write("".join("%0${lineBytes - 1}d\\n" % line for line in range(start, stop)))
+`;
+
+async function watchMemory(pid: number, looks: Look[], over: AbortSignal): Promise<void> {
+  while (!over.aborted) {
+    const processes = await processTree(pid);
+    const [nodeMib, postgresMib] = await Promise.all([
+      sumMib(processes.filter(({ name }) => name !== 'postgres')),
+      sumMib(processes.filter(({ name }) => name === 'postgres')),
+      // A process that just ended makes one look worthless, not the row.
+    ]).catch(() => [null, null]);
+    if (nodeMib !== null && postgresMib !== null) looks.push({ nodeMib, postgresMib });
+    await delay(sampleEveryMs, null, { signal: over }).catch(() => {});
+  }
+}
