@@ -10,7 +10,7 @@ import { noSamples, sample } from './statistics.ts';
 import { openWarmCli } from './warm-cli.ts';
 
 const speedName = 'written, stored and read by an SSE client';
-const [nodeName, postgresName] = ['control plane and host', 'PostgreSQL'];
+const [nodeName, postgresName, sharedName] = ['control plane and host', 'PostgreSQL', 'its shared buffers'];
 const [first, last] = [': first quarter', ': last quarter'];
 
 /** Whether much output is all there, and what it does to memory. */
@@ -33,10 +33,8 @@ const linesPerJob = Math.floor((60 * 2 ** 20) / lineBytes);
 const mib = 2 ** 20;
 const sampleEveryMs = 250;
 
-interface Look {
-  readonly nodeMib: number;
-  readonly postgresMib: number;
-}
+/** MiB by the name of the series. */
+type Look = Readonly<Record<string, number>>;
 
 async function measure(bench: Bench): Promise<Measured> {
   const count = bench.isQuick ? 2 : jobs;
@@ -62,27 +60,21 @@ async function measure(bench: Bench): Promise<Measured> {
   return {
     series: [
       { name: speedName, role: 'ours', unit: 'MiB/s', samples: speed },
-      ...quarters(
-        nodeName,
-        looks.map(({ nodeMib }) => nodeMib),
-      ),
-      ...quarters(
-        postgresName,
-        looks.map(({ postgresMib }) => postgresMib),
-      ),
+      ...[nodeName, postgresName, sharedName].flatMap((name) => quarters(name, looks)),
     ],
     notes: [
       `\`caisson up\` in a process of its own; ${count} jobs, one after the other, each write ${((linesPerJob * lineBytes) / mib).toFixed(0)} MiB in numbered lines as fast as they can (a job’s output is kept up to 64 MiB). The digest of what the reader got has to be that of what was written. The speed is that of a whole build: capsule, command, storing, reading.`,
-      `Memory is the proportional set size, looked at every ${sampleEveryMs} ms; the first and the last quarter of these looks are compared.`,
+      `Memory is the proportional set size, looked at every ${sampleEveryMs} ms; the first and the last quarter of these looks are compared. PostgreSQL’s shared buffers, a pool of fixed size that fills with whatever is used, are counted apart.`,
     ],
   };
 }
 
-function quarters(name: string, values: readonly number[]): Measured['series'] {
+function quarters(name: string, looks: readonly Look[]): Measured['series'] {
+  const values = looks.map((look) => look[name] ?? Number.NaN);
   const quarter = Math.ceil(values.length / 4);
   const parts = { [first]: values.slice(0, quarter), [last]: values.slice(-quarter) };
   return Object.entries(parts).map(([when, part]) => ({
-    ...{ name: `${name}${when}`, role: 'ours', unit: 'MiB' },
+    ...{ name: `${name}${when}`, role: name === sharedName ? 'part' : 'ours', unit: 'MiB' },
     samples: { ...noSamples(), values: part },
   }));
 }
@@ -128,13 +120,20 @@ for start in range(0, ${linesPerJob}, 1000):
 
 async function watchMemory(pid: number, looks: Look[], over: AbortSignal): Promise<void> {
   while (!over.aborted) {
-    const processes = await processTree(pid);
-    const [nodeMib, postgresMib] = await Promise.all([
-      sumMib(processes.filter(({ name }) => name !== 'postgres')),
-      sumMib(processes.filter(({ name }) => name === 'postgres')),
-      // A process that just ended makes one look worthless, not the row.
-    ]).catch(() => [null, null]);
-    if (nodeMib !== null && postgresMib !== null) looks.push({ nodeMib, postgresMib });
+    const look = await lookAt(pid).catch(() => null);
+    // A process that just ended makes one look worthless, not the row.
+    if (look !== null) looks.push(look);
     await delay(sampleEveryMs, null, { signal: over }).catch(() => {});
   }
+}
+
+async function lookAt(pid: number): Promise<Look> {
+  const processes = await processTree(pid);
+  const postgres = processes.filter(({ name }) => name === 'postgres');
+  const [node, whole, shared] = await Promise.all([
+    sumMib(processes.filter(({ name }) => name !== 'postgres')),
+    sumMib(postgres),
+    sumMib(postgres, 'Pss_Shmem'),
+  ]);
+  return { [nodeName]: node, [postgresName]: whole - shared, [sharedName]: shared };
 }

@@ -6,7 +6,7 @@ import type { Bench, Row, RowResult, SeriesResult } from './row.ts';
 import { rows } from './rows.ts';
 import { summarise } from './statistics.ts';
 import { rowLines } from './table.ts';
-import { writePerformancePage } from './write-page.ts';
+import { checkDocs, writeDocs } from './write-docs.ts';
 
 const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--list] [--write-docs]
 
@@ -14,7 +14,9 @@ const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--lis
   --quick       a tenth of the calls: does everything work?
   --json        prints the results as JSON instead of a table
   --list        names the rows
-  --write-docs  measures nothing and writes docs/performance.md from bench/results/latest.json
+  --write-docs  measures nothing and writes docs/performance.md, docs/reliability.md and the figures of the README from
+                bench/results and e2e/promises.ts
+  --check-docs  measures nothing and says where docs/reliability.md and e2e/promises.ts differ
   --remark      with --write-docs: a sentence about the circumstances, put above the tables
 `;
 
@@ -25,6 +27,7 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
+    'check-docs': { type: 'boolean', default: false },
     remark: { type: 'string', default: '' },
     help: { type: 'boolean', default: false },
   },
@@ -36,7 +39,12 @@ const say = (line: string) => void process.stderr.write(`${line}\n`);
 if (options.help) process.stdout.write(usage);
 else if (options.list) for (const { id, title } of rows) process.stdout.write(`${id.padEnd(20)} ${title}\n`);
 else if (options['write-docs']) {
-  say(`wrote ${await writePerformancePage(await readLatest(), { rows, remark: options.remark })}`);
+  const written = await writeDocs(await readLatest(), { rows, remark: options.remark });
+  say(`wrote ${written.join(', ')}`);
+} else if (options['check-docs']) {
+  const wrong = await checkDocs();
+  for (const line of wrong) say(line);
+  process.exitCode = wrong.length > 0 ? 1 : 0;
 } else await measureAll(chosenRows());
 
 function chosenRows(): readonly Row[] {

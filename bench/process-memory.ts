@@ -24,16 +24,19 @@ export async function allProcesses(): Promise<readonly Process[]> {
   });
 }
 
+/** As the kernel divides what processes share: everything, or only one kind of it. */
+export type MemoryKind = 'Pss' | 'Pss_Anon' | 'Pss_File' | 'Pss_Shmem';
+
 /** Proportional set sizes together, in MiB; throws when there is no process, or one of them is gone. */
-export async function sumMib(processes: readonly Process[]): Promise<number> {
+export async function sumMib(processes: readonly Process[], kind: MemoryKind = 'Pss'): Promise<number> {
   if (processes.length === 0) throw new Error('there is no such process');
-  const sizes = await Promise.all(processes.map(({ pid }) => pssMib(pid)));
+  const sizes = await Promise.all(processes.map(({ pid }) => pssMib(pid, kind)));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-export async function pssMib(pid: number): Promise<number> {
+export async function pssMib(pid: number, kind: MemoryKind = 'Pss'): Promise<number> {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-  const match = /^Pss:\s+(\d+) kB/m.exec(text);
+  const match = new RegExp(`^${kind}:\\s+(\\d+) kB`, 'm').exec(text);
   if (match === null) throw new Error(`process ${pid} has no memory`);
   return Number(match[1]) / 1024;
 }

@@ -28,6 +28,12 @@ export async function readLatest(): Promise<readonly RowResult[]> {
   return (JSON.parse(text) as readonly RowResult[]).filter(({ goals }) => Array.isArray(goals));
 }
 
+/** What another program left in `bench/results/<name>.json`; null when there is none. */
+export async function readReport(name: string): Promise<Readonly<Record<string, unknown>> | null> {
+  const text = await readFile(new URL(`${name}.json`, directory), 'utf8').catch(() => null);
+  return text === null ? null : JSON.parse(text);
+}
+
 async function write(url: URL, rows: readonly RowResult[]): Promise<void> {
   const path = fileURLToPath(url);
   await writeFile(`${path}.tmp`, `${JSON.stringify(rows, null, 2)}\n`);
