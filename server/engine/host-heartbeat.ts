@@ -20,8 +20,8 @@ export function heartbeatLoop(link: Link): LoopSpec {
       const { db } = link.deps;
       const { rows } = await sql<{ asked_at: string }>`select clock_timestamp()::text as asked_at`.execute(db);
       const askedAt = rows[0]?.asked_at ?? '';
-      const { leases: held } = await link.host.heartbeat();
-      await renew(link);
+      const { leases: held, refuses } = await link.host.heartbeat();
+      await renew(link, refuses ?? null);
       crashPoint('heartbeat.renewed');
       await loseMissing(link, held, askedAt);
       await endStrangers(link, held);
@@ -30,8 +30,9 @@ export function heartbeatLoop(link: Link): LoopSpec {
 }
 
 /** A lease that is not handed over yet, e.g. because a large source is on its way, is held by a host that answers all the same. */
-async function renew({ deps: { db }, hostId }: Link): Promise<void> {
-  await sql`update hosts set last_seen_at = clock_timestamp() where id = ${hostId}`.execute(db);
+async function renew({ deps: { db }, hostId }: Link, refuses: string | null): Promise<void> {
+  await sql`
+    update hosts set last_seen_at = clock_timestamp(), refuses = ${refuses} where id = ${hostId}`.execute(db);
   await sql`
     with held as (
       select id from leases where host_id = ${hostId} and status = 'held' order by id for no key update

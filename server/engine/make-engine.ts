@@ -3,6 +3,7 @@ import type { HostApi } from '@caisson/contracts/host-api';
 import { createBuild } from './create-build.ts';
 import type { Effect } from './effects.ts';
 import type { Engine } from './engine.ts';
+import { explainWaits } from './explain-waits.ts';
 import { type HostLinkDeps, linkHost } from './host-link.ts';
 import { startLoop } from './loop.ts';
 import { placeJobs } from './place-jobs.ts';
@@ -14,6 +15,7 @@ import { changeBuild } from './transition.ts';
 
 const lookAgainMs = 1_000;
 const sweepMs = 3_000;
+const explainMs = 3_000;
 
 export interface RunningEngine extends Engine {
   /** Serves a host from now on, until it is detached or the engine stops. */
@@ -50,8 +52,10 @@ export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   };
   const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: scan }, deps);
   const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, deps);
+  const explain = () => explainWaits(deps, deps.defaults.shape);
+  const explaining = startLoop({ name: 'explain', everyMs: explainMs, run: explain }, deps);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());
-  const stopLoops = () => Promise.all([placing, scanning, sweeping].map((loop) => loop.stop()));
+  const stopLoops = () => Promise.all([placing, scanning, sweeping, explaining].map((loop) => loop.stop()));
   try {
     await deps.effects.perform((effect) => perform(deps, effect));
   } catch (error) {

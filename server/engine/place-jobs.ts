@@ -7,7 +7,8 @@ import { leaseMs } from './lease.ts';
 import type { Notice } from './notifications.ts';
 import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
-const lockKey = 7_226_103;
+/** Of the advisory lock under which jobs are placed. */
+export const placementKey = 7_226_103;
 const jobsPerPage = 500;
 const jobsPerRound = 500;
 
@@ -32,7 +33,9 @@ interface Round {
 
 /** Null when there is nothing to place, or another control plane places. */
 async function placeRound(deps: TransitionDeps, tx: Tx, shape: CapsuleShape): Promise<Round | null> {
-  const { rows } = await sql<{ locked: boolean }>`select pg_try_advisory_xact_lock(${lockKey}) as locked`.execute(tx);
+  const { rows } = await sql<{ locked: boolean }>`select pg_try_advisory_xact_lock(${placementKey}) as locked`.execute(
+    tx,
+  );
   if (!rows[0]?.locked) return null;
   const placed = await choose(tx, await loadHosts(tx), shape);
   if (placed.length === 0) return null;
@@ -110,11 +113,12 @@ async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly W
   }));
 }
 
-async function loadHosts(tx: Tx): Promise<Map<string, HostView>> {
+/** A host that refuses new work still goes on with what it has begun, so that this comes to an end. */
+export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readonly refuses: string | null }>> {
   const rows = await tx
     .selectFrom('hosts')
     .leftJoin('capsules', (join) => join.onRef('capsules.host_id', '=', 'hosts.id').on('capsules.ended_at', 'is', null))
-    .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes'])
+    .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes', 'hosts.refuses'])
     .select(({ fn }) => [
       fn.sum<number | null>('capsules.cpus').as('used_cpus'),
       sql<number | null>`sum(capsules.memory_bytes)::float8`.as('used_memory'),
@@ -130,7 +134,8 @@ async function loadHosts(tx: Tx): Promise<Map<string, HostView>> {
       row.id,
       {
         hostId: row.id,
-        status: row.is_online ? 'online' : 'lost',
+        status: !row.is_online ? 'lost' : row.refuses === null ? 'online' : 'draining',
+        refuses: row.refuses,
         capacity: { cpus: row.cpus, memoryBytes: row.memory_bytes, diskBytes: row.disk_bytes },
         used: { cpus: row.used_cpus ?? 0, memoryBytes: row.used_memory ?? 0, diskBytes: row.used_disk ?? 0 },
       },

@@ -135,6 +135,7 @@ export interface HostsTable {
   cpus: number;
   memory_bytes: Int8;
   disk_bytes: Int8;
+  refuses: string | null;
   last_seen_at: NullableTime;
   created_at: Time;
 }

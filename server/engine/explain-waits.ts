@@ -1,0 +1,62 @@
+import type { CapsuleShape } from '@caisson/contracts/host-api';
+import { place } from '@caisson/core/place';
+import { sql } from 'kysely';
+import type { Tx } from '../store/database.ts';
+import { appendChunks, type OutputChunk } from './job-log.ts';
+import type { Notice } from './notifications.ts';
+import { loadHosts, placementKey } from './place-jobs.ts';
+import type { TransitionDeps } from './transition.ts';
+
+/** How long a job waits before its log says why. */
+const patienceMs = 10_000;
+const mostAtOnce = 100;
+
+/** Tells in the log of every job that waits for a host, once per attempt, why it does. */
+export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): Promise<void> {
+  const notices: Notice[] = [];
+  await deps.db.transaction().execute(async (tx) => {
+    // Under this lock no job is placed, so nothing else writes these logs.
+    const { rows } = await sql<{ locked: boolean }>`
+      select pg_try_advisory_xact_lock(${placementKey}) as locked`.execute(tx);
+    const waiting = rows[0]?.locked ? await loadUntold(tx) : [];
+    if (waiting.length === 0) return;
+    const hosts = [...(await loadHosts(tx)).values()];
+    const refusals = hosts.flatMap(({ status, refuses }) =>
+      status === 'draining' && refuses !== null ? [refuses] : [],
+    );
+    const lines = new Map<string, OutputChunk[]>();
+    for (const { id, host_id, at_ms } of waiting) {
+      const placement = place(hosts, { ...shape, snapshotHostIds: host_id === null ? null : [host_id] });
+      if (placement.ok) continue;
+      const why = [placement.message, ...new Set(refusals.map((refusal) => `A host takes no new work: ${refusal}.`))];
+      const bytes = Buffer.from(`[caisson] waiting for a host: ${why.join(' ')}\n`);
+      lines.set(id, [{ stream: 'meta', bytes, atMs: at_ms }]);
+      notices.push(`job:${id}`);
+    }
+    await appendChunks(tx, lines);
+    await deps.notifications.tell(tx, notices);
+  });
+  deps.notifications.wake(notices);
+}
+
+interface Waiting {
+  readonly id: string;
+  /** The host with the disk it starts from, null when it starts from an image. */
+  readonly host_id: string | null;
+  readonly at_ms: number;
+}
+
+async function loadUntold(tx: Tx): Promise<readonly Waiting[]> {
+  const { rows } = await sql<Waiting>`
+    select jobs.id, case when jobs.builds_in is null then null else coalesce(layers.host_id::text, '') end as host_id,
+      (extract(epoch from clock_timestamp()) * 1000)::float8 as at_ms
+    from jobs
+    left join jobs as parents on parents.id = jobs.builds_in
+    left join layers on layers.id = parents.layer_id
+    where jobs.status = 'scheduled'
+      and jobs.scheduled_at < clock_timestamp() - ${patienceMs} * interval '1 millisecond'
+      and not exists (select from log_chunks c where c.job_id = jobs.id and c.seq > jobs.log_start_seq)
+    order by jobs.scheduled_at
+    limit ${mostAtOnce}`.execute(tx);
+  return rows;
+}
