@@ -133,6 +133,17 @@ _Noreturn void files_run(const struct file_request *request, int control_fd, int
 /* remove.c */
 int remove_tree(const char *path);
 
+/* vm-init.c: process 1 of a machine of its own; returns only when it cannot go on */
+int vm_boot(char **words);
+/* Writes every disk's data out, for who is about to stop the machine. */
+int vm_sync(void);
+/* vm-tsc.c: prints the frequency of the time stamp counter in kHz, 0 where there is none */
+int vm_tsc(void);
+/* vm-network.c */
+bool network_up(const char *link);
+/* vm-jail.c: `<uid> <gid of /dev/kvm> <network namespace|none> <root> <run directory> [<cgroup.procs>...] -- <program>...` */
+int run_jail(char **words);
+
 /* error.c */
 uint16_t error_code(int number);
 

@@ -2,8 +2,9 @@ import { createConnection } from 'node:net';
 import { AppError } from '@caisson/contracts/app-error';
 import { protocolError, readError } from './guest-answers.ts';
 import { createGuestFiles } from './guest-files.ts';
-import { agentFrame, type GuestFrame, hostFrame } from './guest-frames.ts';
+import { agentFrame, encodeFrame, type GuestFrame, hostFrame } from './guest-frames.ts';
 import type { GuestLink } from './guest-link.ts';
+import { openGuestPort } from './guest-port.ts';
 import { createGuestProcesses } from './guest-processes.ts';
 import { createGuestRequests } from './guest-requests.ts';
 import { type OpenGuestWire, openGuestWire } from './guest-wire.ts';
@@ -11,6 +12,10 @@ import { type OpenGuestWire, openGuestWire } from './guest-wire.ts';
 export interface GuestChannelOptions {
   /** How long the agent may take to greet; default 10 000. A frozen capsule does not greet. */
   readonly greetingTimeoutMs?: number;
+  /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced. Default false. */
+  readonly isPort?: boolean;
+  /** Ends the waiting early, e.g. because the machine is dead. */
+  readonly signal?: AbortSignal;
 }
 
 const magic = Buffer.from('CAISSON\0', 'latin1');
@@ -23,7 +28,12 @@ const openRequestsMax = 16;
  * does not greet in time, with `guest_protocol` when it greets wrongly. A connection takes the place of any earlier one.
  */
 export async function connectGuest(socketPath: string, options: GuestChannelOptions = {}): Promise<GuestLink> {
-  const socket = createConnection(socketPath);
+  const timeoutMs = options.greetingTimeoutMs ?? 10_000;
+  const limit = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(options.signal ? [options.signal] : [])]);
+  const hello = { type: hostFrame.hello, id: 0, payload: greetingPayload() };
+  const socket = options.isPort
+    ? await openGuestPort(socketPath, encodeFrame(hello), limit)
+    : createConnection(socketPath);
   const greeting = Promise.withResolvers<void>();
   let greeted = false;
   const wire: OpenGuestWire = openGuestWire(socket, {
@@ -39,12 +49,14 @@ export async function connectGuest(socketPath: string, options: GuestChannelOpti
     },
   });
   const link = createLink(wire);
-  wire.send({ type: hostFrame.hello, id: 0, payload: greetingPayload() });
-  const timer = setTimeout(() => wire.close('The agent did not greet in time.'), options.greetingTimeoutMs ?? 10_000);
+  if (options.isPort) socket.resume();
+  else wire.send(hello);
+  const onLimit = () => wire.close('The agent did not greet in time.');
+  limit.addEventListener('abort', onLimit, { once: true });
   try {
     await greeting.promise;
   } finally {
-    clearTimeout(timer);
+    limit.removeEventListener('abort', onLimit);
   }
   return link.guest;
 }

@@ -1,0 +1,145 @@
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { asAppError } from './container-errors.ts';
+import { idMap } from './id-map.ts';
+import type { MachineSpec } from './machine-driver.ts';
+import type { MicrovmLayout } from './microvm-layout.ts';
+import type { QemuKit } from './qemu-kit.ts';
+import { kitArgv } from './qemu-kit-program.ts';
+import { runProgram } from './run-program.ts';
+
+const makeTimeoutMs = 600_000;
+
+/** A disk of a machine: the file it is and what lies under that, top first. */
+export interface MachineDisk {
+  /** By which the guest finds it: `own`, `layer0` (the topmost) and on, `bind0` and on. */
+  readonly name: string;
+  readonly writable: boolean;
+  readonly chain: readonly DiskFile[];
+}
+
+export interface DiskFile {
+  readonly path: string;
+  readonly format: 'raw' | 'qcow2';
+}
+
+/** Names of a machine's own disk in its directory: a new file system, or what was written since another machine's was kept. */
+const firstDisk = 'disk.ext4';
+const laterDisk = 'disk.qcow2';
+
+/**
+ * Makes the disk a new machine writes to and finds those it reads. Layers that another machine wrote come first in a stack and lie
+ * under the new disk itself; the directories below them are file systems of their own, put together inside.
+ */
+export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: MachineSpec): Promise<readonly MachineDisk[]> {
+  const kept = await keptDisks(spec.layers);
+  const directories = spec.layers.slice(kept.length);
+  const own = await makeOwnDisk(kit, layout, { kept, sizeBytes: spec.shape.diskBytes });
+  const read = async (directory: string, name: string): Promise<MachineDisk> => {
+    const path = await layerDisk(kit, directory);
+    return { name, writable: false, chain: [{ path, format: 'raw' }] };
+  };
+  return Promise.all([
+    { name: 'own', writable: true, chain: [own, ...kept] },
+    ...directories.map((directory, index) => read(directory, `layer${index}`)),
+    ...spec.readOnlyBinds.map(({ from }, index) => read(from, `bind${index}`)),
+  ]);
+}
+
+async function keptDisks(layers: readonly string[]): Promise<readonly DiskFile[]> {
+  const kept: DiskFile[] = [];
+  for (const directory of layers) {
+    const later = join(directory, laterDisk);
+    const first = join(directory, firstDisk);
+    if (await isFile(later)) kept.push({ path: later, format: 'qcow2' });
+    else if (await isFile(first)) kept.push({ path: first, format: 'raw' });
+    else break;
+  }
+  return kept;
+}
+
+async function makeOwnDisk(
+  kit: QemuKit,
+  { diskDir }: MicrovmLayout,
+  { kept, sizeBytes }: { readonly kept: readonly DiskFile[]; readonly sizeBytes: number },
+): Promise<DiskFile> {
+  await mkdir(diskDir, { mode: 0o700 });
+  try {
+    if (kept[0] !== undefined) return await makeLaterDisk(kit, join(diskDir, laterDisk), kept[0]);
+    return await makeFirstDisk(kit, join(diskDir, firstDisk), sizeBytes);
+  } catch (error) {
+    throw asAppError(error, 'provision_failed', 'the disk of a machine could not be made');
+  }
+}
+
+/** An empty file system of this size, sparse: it takes space on the host as the machine writes. */
+async function makeFirstDisk(kit: QemuKit, path: string, sizeBytes: number): Promise<DiskFile> {
+  const file = await open(path, 'wx', 0o600);
+  await file.truncate(sizeBytes).finally(() => file.close());
+  // Nobody waits for tables to be zeroed that a sparse file reads as zeroes anyway.
+  const lazy = 'lazy_itable_init=1,lazy_journal_init=1,nodiscard';
+  const argv = ['-q', '-F', '-t', 'ext4', '-m', '0', '-J', 'size=8', '-E', lazy, path];
+  await runProgram([...kitArgv(kit.rootDir, 'sbin/mke2fs'), ...argv]);
+  return { path, format: 'raw' };
+}
+
+/** What is written from now on above a disk that stays as it is. That one was a machine's: it is not opened, only measured. */
+async function makeLaterDisk(kit: QemuKit, path: string, below: DiskFile): Promise<DiskFile> {
+  const sizeBytes = await diskBytes(below);
+  const argv = ['create', '-q', '-u', '-f', 'qcow2', '-F', below.format, '-b', below.path, path, String(sizeBytes)];
+  await runProgram([...kitArgv(kit.rootDir, 'bin/qemu-img'), ...argv]);
+  return { path, format: 'qcow2' };
+}
+
+const qcow2SizeOffset = 24;
+
+async function diskBytes({ path, format }: DiskFile): Promise<number> {
+  if (format === 'raw') return (await stat(path)).size;
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(8), 0, 8, qcow2SizeOffset);
+    return Number(buffer.readBigUInt64BE());
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * The file system image of a directory that never changes, with the owners as the machine sees them. Made once, beside the directory,
+ * so that it goes with its layer. Several callers at a time wait for one another. Throws `provision_failed`.
+ */
+export async function layerDisk(kit: QemuKit, directory: string): Promise<string> {
+  const path = `${directory}.erofs`;
+  if (await isFile(path)) return path;
+  const running = underWay.get(path) ?? makeLayerDisk(kit, directory, path).finally(() => underWay.delete(path));
+  underWay.set(path, running);
+  await running;
+  return path;
+}
+
+const underWay = new Map<string, Promise<void>>();
+
+async function makeLayerDisk(kit: QemuKit, directory: string, path: string): Promise<void> {
+  const found = await stat(directory).catch(() => null);
+  if (!found?.isDirectory()) throw new AppError('provision_failed', `the layer ${directory} is not here`);
+  const draft = `${path}.${process.pid}.new`;
+  await rm(draft, { force: true });
+  // Outside a machine the owners are shifted, see `id-map.ts`; what belongs to this host's own users stays as it is.
+  const offset = found.uid >= idMap.baseId ? -idMap.baseId : 0;
+  const argv = [
+    ...kitArgv(kit.rootDir, 'bin/mkfs.erofs'),
+    ...['--quiet', `--uid-offset=${offset}`, `--gid-offset=${offset}`, draft, directory],
+  ];
+  try {
+    await runProgram(argv, { timeoutMs: makeTimeoutMs });
+    await rename(draft, path);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw asAppError(error, 'provision_failed', `the layer ${directory} could not be turned into a disk`);
+  }
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
+}

@@ -1,0 +1,118 @@
+import { readdir, rm, rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { ignoringMissing, isErrno } from './container-errors.ts';
+import { openInstallation } from './container-layout.ts';
+import { buildAgent } from './guest-binary.ts';
+import type { Machine, MachineDriver } from './machine-driver.ts';
+import { adoptMachine, bootMachine, type MicrovmContext, remainsOf } from './microvm-boot.ts';
+import { prepareInitramfs } from './microvm-initramfs.ts';
+import type { Accelerator } from './qemu-arguments.ts';
+import { prepareQemuKit } from './qemu-kit.ts';
+import { runProgram } from './run-program.ts';
+
+export interface MicrovmDriverOptions {
+  /** Machines' disks and state, for this driver alone. */
+  readonly dataDir: string;
+  /** Where QEMU and the guest kernel are kept, for all data directories that name it. Default `kits` in `dataDir`. */
+  readonly kitsDir?: string;
+  /** Sockets of live machines, for all data directories of this machine. Default `/run/caisson`. */
+  readonly runRoot?: string;
+  readonly accelerator: Accelerator;
+  /** The agent's binary; built when missing. */
+  readonly agentPath?: string;
+  /** Gets short lines while QEMU is fetched. */
+  readonly progress?: (line: string) => void;
+}
+
+const bootTimeoutsMs: Readonly<Record<Accelerator, number>> = { kvm: 20_000, hvf: 20_000, tcg: 90_000 };
+
+/**
+ * Opens the microvm driver on a data directory; one process at a time may have it open. Machines of an earlier process run on until
+ * `adopt` or `destroy`. Throws `runtime_unavailable` when this machine cannot have QEMU.
+ */
+export async function createMicrovmDriver(options: MicrovmDriverOptions): Promise<MachineDriver> {
+  return openDriver(await openMicrovms(options));
+}
+
+/** Everything the driver's machines share. */
+export async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmContext> {
+  requireRoot();
+  const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress } = options;
+  const installation = await openInstallation(dataDir, options.runRoot ?? '/run/caisson');
+  const agentPath = options.agentPath ?? (await buildAgent());
+  const [hierarchy, kit, tscKhz, kvmGroup] = await Promise.all([
+    readCgroupHierarchy(),
+    prepareQemuKit({ kitsDir, ...(progress ? { progress } : {}) }),
+    accelerator === 'tcg' ? measureTsc(agentPath) : 0,
+    readKvmGroup(),
+  ]);
+  const initramfsPath = await prepareInitramfs(kit, agentPath);
+  const bootTimeoutMs = bootTimeoutsMs[accelerator];
+  return {
+    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, kvmGroup, bootTimeoutMs },
+    live: new Map(),
+  };
+}
+
+function openDriver(context: MicrovmContext): MachineDriver {
+  const { kit, accelerator, live } = context;
+  const starting = new Map<string, Promise<Machine>>();
+  return {
+    capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: false },
+    async create(spec) {
+      if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
+      const start = bootMachine(context, spec);
+      starting.set(spec.capsuleId, start);
+      return start.finally(() => starting.delete(spec.capsuleId));
+    },
+    adopt: (capsuleId) => adoptMachine(context, capsuleId),
+    remains: (capsuleId) => remainsOf(context, capsuleId),
+    list: () => listMachines(context),
+    async destroy(capsuleId) {
+      // One that is being created cannot be taken apart at the same time.
+      await starting.get(capsuleId)?.catch(() => {});
+      const machine = live.get(capsuleId);
+      await (machine ?? remainsOf(context, capsuleId)).destroy();
+    },
+    close: () => closeDriver(context),
+  };
+}
+
+/** With no machine left, nothing of the installation stays but its files. */
+async function closeDriver(context: MicrovmContext): Promise<void> {
+  const { installation, hierarchy } = context;
+  if ((await listMachines(context)).length > 0) return;
+  await rm(installation.runDir, { recursive: true, force: true });
+  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
+  await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
+}
+
+async function listMachines({ installation, hierarchy }: MicrovmContext): Promise<readonly string[]> {
+  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
+  const found = await Promise.all([installation.capsulesDir, installation.runDir, ...groups].map(directoriesIn));
+  return [...new Set(found.flat())];
+}
+
+async function directoriesIn(path: string): Promise<readonly string[]> {
+  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
+
+async function measureTsc(agentPath: string): Promise<number> {
+  const { stdout } = await runProgram([agentPath, 'tsc']);
+  return Number(stdout) || 0;
+}
+
+async function readKvmGroup(): Promise<number> {
+  return (await stat('/dev/kvm').catch(() => null))?.gid ?? 0;
+}
+
+function requireRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new AppError('runtime_unavailable', 'the microvm driver has to be root: start Caisson with sudo');
+}

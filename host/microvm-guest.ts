@@ -1,0 +1,53 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { AppError } from '@caisson/contracts/app-error';
+import type { GuestLink } from './guest-link.ts';
+
+/** The agent's own program; the disk need not have one. */
+const agentProgram = '/proc/1/exe';
+const syncTimeoutMs = 60_000;
+const answerTimeoutMs = 2_000;
+const eventsBytesMax = 4_096;
+
+/**
+ * Has everything written out to the machine's disk, as a disk that is kept needs it. Throws `snapshot_failed` when the guest does not
+ * do it: a disk without its last writes must not pass for whole.
+ */
+export async function syncGuest(guest: GuestLink): Promise<void> {
+  const sync = async () => {
+    const process = await guest.exec({ argv: [agentProgram, 'sync'], env: {}, cwd: '/', timeoutMs: syncTimeoutMs });
+    const { exitCode } = await process.exit;
+    process.forget();
+    if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
+  };
+  await within(sync(), syncTimeoutMs).catch((cause: unknown) => {
+    throw new AppError('snapshot_failed', `the machine could not write out its disk: ${cause}`, { cause });
+  });
+}
+
+/** Whether the guest's kernel killed something for want of memory; false when the guest does not say. */
+export async function wasGuestOutOfMemory(guest: GuestLink): Promise<boolean> {
+  const read = async () => {
+    let text = '';
+    for await (const bytes of guest.readFile('/sys/fs/cgroup/capsule/memory.events')) {
+      text += Buffer.from(bytes).toString('latin1');
+      if (text.length > eventsBytesMax) break;
+    }
+    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0) > 0;
+  };
+  return within(read(), answerTimeoutMs).catch(() => false);
+}
+
+/** A guest that is frozen, or hostile, may never answer. */
+async function within<Result>(work: Promise<Result>, timeoutMs: number): Promise<Result> {
+  const limit = new AbortController();
+  const tooLong = delay(timeoutMs, undefined, { signal: limit.signal, ref: false }).then(() => {
+    throw new Error(`no answer within ${timeoutMs} ms`);
+  });
+  try {
+    return await Promise.race([work, tooLong]);
+  } finally {
+    tooLong.catch(() => {});
+    work.catch(() => {});
+    limit.abort();
+  }
+}
