@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: [
-      '{core,contracts,pipeline,host,server,cli,e2e}/test/**/*.test.ts',
+      '{core,contracts,pipeline,host,server,cli,e2e,bench}/test/**/*.test.ts',
       'e2e/*.test.ts',
       'guest/test/*.test.ts',
     ],
