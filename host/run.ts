@@ -137,6 +137,8 @@ async function takeProcess(
   if (known === null && started !== null)
     throw new AppError('sandbox_lost', 'the capsule does not know its command any more');
   if (state.ending.aborted && known === null) throw new AppError('guest_lost', 'canceled before the command began');
+  // All of that is in the journal; the agent may be waiting to hear it before it takes more of the output.
+  known?.acknowledge(guestOffset);
   const process = known ?? (await begin(machine, journal));
   crashPoint('command.started');
   if (started === null) await say({ kind: 'started' }, { processId: process.processId });
