@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -104,6 +105,8 @@ _Noreturn void child_exec(const struct child *child) {
   signal(SIGPIPE, SIG_DFL);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  /* Of an init nothing is left behind; any other agent takes its processes along as well. */
+  if (getppid() != 1) prctl(PR_SET_PDEATHSIG, SIGKILL);
   setsid();
   int failure = take_stdio(child);
   if (child->status_fd != STATUS_FD) dup3(child->status_fd, STATUS_FD, O_CLOEXEC);

@@ -102,7 +102,15 @@ static int loop(void) {
   for (;;) turn(signal_fd);
 }
 
+/* A container's init is born with the streams of the program that started it, which waits for their end. */
+static void let_go_of_streams(void) {
+  int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int stream = 0; fd >= 0 && stream <= 2; stream++) dup2(fd, stream);
+  if (fd > 2) close(fd);
+}
+
 int serve_listener(int fd) {
+  if (getpid() == 1) let_go_of_streams();
   channel_open_listener(fd);
   return loop();
 }

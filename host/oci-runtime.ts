@@ -58,5 +58,5 @@ export async function startContainer({ layout, runtime, agentPath, disk, timeout
   const listen = [agentPath, 'listen', layout.socketPath, '--'];
   const container = [...listen, runtime.name, '--root', layout.runtimeDir, ...run, layout.capsuleId];
   const argv = ['sh', '-ec', mountAndRun, 'sh', disk.cwd, disk.options, layout.rootDir, ...container];
-  await runProgram(argv, { detaches: true, env: environment, timeoutMs });
+  await runProgram(argv, { env: environment, timeoutMs });
 }

@@ -1,7 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 
 export interface ProgramOptions {
   /** Killed after this long; default one minute. */
@@ -14,8 +12,6 @@ export interface ProgramOptions {
   readonly stdin?: string | Uint8Array;
   /** Gets each line of both streams as it comes. */
   readonly onLine?: (line: string) => void;
-  /** For a program that leaves a daemon behind: its exit is the end, although the daemon still holds the output pipes. */
-  readonly detaches?: boolean;
 }
 
 export interface ProgramResult {
@@ -44,7 +40,6 @@ export class ProgramError extends Error {
 /** Output kept of each stream; what comes later is read and dropped, so that a chatty program never fills the host's memory. */
 const maxKeptBytes = 4 * 1024 * 1024;
 const defaultTimeoutMs = 60_000;
-const pipeGraceMs = 5_000;
 
 /**
  * Runs a program of the host to its end, without a shell. It dies with this process. Throws `ProgramError`, whose message holds the
@@ -62,13 +57,20 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const stderr = collect(child.stderr, options.onLine);
   child.stdin.on('error', () => {});
   child.stdin.end(options.stdin ?? '');
-  const end = await ended(child, { timeoutMs, signal: options.signal, endEvent: options.detaches ? 'exit' : 'close' });
-  if (options.detaches) await release(child, end.exitCode !== 0);
+  const end = await ended(child, { timeoutMs, signal: options.signal });
   const output = { stdout: stdout(), stderr: stderr() };
   if (end.exitCode === 0) return output;
-  const said = tail(output.stderr) || tail(output.stdout);
-  const why = end.why + (said === '' ? '' : `: ${said}`);
-  throw new ProgramError(`${argv[0]} ${why}`, { ...output, exitCode: end.exitCode, cause: end.cause });
+  throw describeFailure(argv[0] ?? '', end.why, { ...output, exitCode: end.exitCode, cause: end.cause });
+}
+
+/** The error of a program that ended badly, `why` in words after its name, with the last of what it said. */
+export function describeFailure(
+  program: string,
+  why: string,
+  details: ConstructorParameters<typeof ProgramError>[1],
+): ProgramError {
+  const said = tail(details.stderr) || tail(details.stdout);
+  return new ProgramError(`${program} ${why}${said === '' ? '' : `: ${said}`}`, details);
 }
 
 interface End {
@@ -80,10 +82,9 @@ interface End {
 interface EndOptions {
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
-  readonly endEvent: 'exit' | 'close';
 }
 
-function ended(child: ChildProcess, { timeoutMs, signal, endEvent }: EndOptions): Promise<End> {
+function ended(child: ChildProcess, { timeoutMs, signal }: EndOptions): Promise<End> {
   return new Promise((resolve) => {
     let stopped: { why: string; cause?: unknown } | undefined;
     const stop = (why: string, cause?: unknown) => {
@@ -101,20 +102,11 @@ function ended(child: ChildProcess, { timeoutMs, signal, endEvent }: EndOptions)
     child.once('error', (error) =>
       finish({ exitCode: null, why: `could not be started (${error.message})`, cause: error }),
     );
-    child.once(endEvent, (code: number | null, killedBy: NodeJS.Signals | null) => {
+    child.once('close', (code: number | null, killedBy: NodeJS.Signals | null) => {
       if (stopped !== undefined) return finish({ exitCode: null, ...stopped });
       finish({ exitCode: code, why: killedBy === null ? `exited with ${code}` : `was killed by ${killedBy}` });
     });
   });
-}
-
-/** Lets go of the pipes a daemon inherited. After a failure what was said is still on its way, so the pipes get a moment to end. */
-async function release(child: ChildProcess, failed: boolean): Promise<void> {
-  if (failed && !child.stderr?.closed) {
-    await Promise.race([once(child, 'close'), delay(pipeGraceMs, undefined, { ref: false })]);
-  }
-  child.stdout?.destroy();
-  child.stderr?.destroy();
 }
 
 function collect(stream: NodeJS.ReadableStream, onLine: ((line: string) => void) | undefined): () => string {
