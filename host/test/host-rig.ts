@@ -24,6 +24,8 @@ export interface HostRig {
   ended(leaseId: string): Promise<RunResult>;
   /** What a run has said so far, the host's own lines left out. */
   output(leaseId: string): string;
+  /** The same as bytes. */
+  bytes(leaseId: string): Buffer;
   /** Follows the messages or stops to; what comes is acknowledged. */
   follow(): void;
   unfollow(): Promise<void>;
@@ -98,12 +100,13 @@ export async function openHostRig(dataDir: string, watch: DiskWatchOptions = {})
         await changed.promise;
       }
     },
-    output: (leaseId) =>
-      (messages.get(leaseId) ?? [])
-        .map((message) =>
-          message.kind === 'output' && message.stream !== 'meta' ? Buffer.from(message.bytes).toString() : '',
-        )
-        .join(''),
+    output: (leaseId) => rig.bytes(leaseId).toString(),
+    bytes: (leaseId) =>
+      Buffer.concat(
+        (messages.get(leaseId) ?? []).flatMap((message) =>
+          message.kind === 'output' && message.stream !== 'meta' ? [message.bytes] : [],
+        ),
+      ),
     follow() {
       const stopping = new AbortController();
       following = { stop: () => stopping.abort(), ended: receive(stopping.signal) };
