@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
-import type { RunAssignment, RunEvent, RunResult } from '@caisson/contracts/host-api';
+import type { CancelReason, RunAssignment, RunEvent, RunResult } from '@caisson/contracts/host-api';
 import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
 import { asAppError } from './container-errors.ts';
 import { openJournalFile } from './journal-file.ts';
@@ -21,8 +21,17 @@ export interface JournalRecord {
 export type RunNote =
   /** The command is started next: who finds no capsule after this does not know that it was not. */
   | { readonly kind: 'beginning' }
+  /** The command is told to end next. */
+  | { readonly kind: 'canceling'; readonly reason: CancelReason }
   /** How the run ends, whatever becomes of its capsule from here on. */
   | { readonly kind: 'ending'; readonly result: RunResult };
+
+/** What the notes say together. */
+export interface Noted {
+  readonly isBegun: boolean;
+  readonly cancelReason: CancelReason | null;
+  readonly result: RunResult | null;
+}
 
 /**
  * The durable history of one run: its assignment and every message, append-only, so that a host killed at any moment knows after a
@@ -35,10 +44,7 @@ export interface RunJournal {
   readonly lastSeq: number;
   /** Its final message is there; nothing follows. */
   readonly isFinished: boolean;
-  /** The command may have been started. */
-  readonly isBegun: boolean;
-  /** How the run ends, once that is certain. */
-  readonly result: RunResult | null;
+  readonly noted: Noted;
   /** Bytes of complete records. */
   readonly size: number;
   /** Up to where the guest's output was let go without a record. */
@@ -84,25 +90,30 @@ export async function openJournal(runsDir: string, leaseId: string): Promise<Run
   const path = join(directory, 'messages');
   const bytes = await readFile(path);
   const { records, notes, used } = decode(bytes);
+  // An earlier version made no note of the beginning.
+  const isBegun = records.some(({ event }) => event.kind === 'started');
   if (used < bytes.length) await truncate(path, used);
   const last = records.at(-1);
   const droppedTo = Number(await readFile(join(directory, 'dropped'), 'utf8').catch(() => '0'));
   const start = { size: used, seq: last?.seq ?? 0, isFinished: last?.event.kind === 'finished', droppedTo };
-  return makeJournal({ directory, assignment, file: await open(path, 'r+') }, { ...start, ...known(records, notes) });
+  return makeJournal(
+    { directory, assignment, file: await open(path, 'r+') },
+    { ...start, noted: notes.reduce(withNote, { isBegun, cancelReason: null, result: null }) },
+  );
 }
 
-/** An earlier version made no note of the beginning. */
-function known(records: readonly JournalRecord[], notes: readonly RunNote[]): Pick<JournalState, 'isBegun' | 'result'> {
-  const endings = notes.flatMap((note) => (note.kind === 'ending' ? [note.result] : []));
-  return {
-    isBegun: [...notes, ...records.map(({ event }) => event)].some(
-      ({ kind }) => kind === 'beginning' || kind === 'started',
-    ),
-    result: endings.at(-1) ?? null,
-  };
+function withNote(before: Noted, note: RunNote): Noted {
+  switch (note.kind) {
+    case 'beginning':
+      return { ...before, isBegun: true };
+    case 'canceling':
+      return { ...before, cancelReason: note.reason };
+    case 'ending':
+      return { ...before, result: note.result };
+  }
 }
 
-type JournalState = Pick<RunJournal, 'size' | 'isFinished' | 'isBegun' | 'result' | 'droppedTo'> & {
+type JournalState = Pick<RunJournal, 'size' | 'isFinished' | 'noted' | 'droppedTo'> & {
   readonly seq: number;
 };
 
@@ -113,7 +124,7 @@ interface JournalFiles {
 }
 
 function makeJournal({ directory, assignment, file }: JournalFiles, start: JournalState): RunJournal {
-  let { seq, isFinished, isBegun, result, droppedTo } = start;
+  let { seq, isFinished, noted, droppedTo } = start;
   const lines = openJournalFile(file, start.size);
   return {
     directory,
@@ -124,11 +135,8 @@ function makeJournal({ directory, assignment, file }: JournalFiles, start: Journ
     get isFinished() {
       return isFinished;
     },
-    get isBegun() {
-      return isBegun;
-    },
-    get result() {
-      return result;
+    get noted() {
+      return noted;
     },
     get size() {
       return lines.size;
@@ -141,14 +149,12 @@ function makeJournal({ directory, assignment, file }: JournalFiles, start: Journ
         await lines.append(encode({ seq: seq + 1, atMs: Date.now(), event, ...place }), { waitsForRoom: true });
         seq += 1;
         isFinished = event.kind === 'finished';
-        isBegun ||= event.kind === 'started';
         return seq;
       }),
     note: (note) =>
       lines.inTurn(async () => {
         await lines.append(encodeRecord({ note }, new Uint8Array(0)), { waitsForRoom: false });
-        if (note.kind === 'beginning') isBegun = true;
-        else result = note.result;
+        noted = withNote(noted, note);
       }),
     async read(position, maxBytes) {
       const rest = lines.size - position;

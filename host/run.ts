@@ -50,6 +50,7 @@ export function startRun(deps: RunDeps, journal: RunJournal, history: RunHistory
   const cancel = (reason: CancelReason) => {
     if (!ending.signal.aborted) ending.abort(reason);
   };
+  if (journal.noted.cancelReason !== null) cancel(journal.noted.cancelReason);
   const state = { history, ending: ending.signal, leaving: leaving.signal, cancel };
   return { journal, cancel, leave: () => leaving.abort(), finished: carryOut(deps, journal, state) };
 }
@@ -72,10 +73,10 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
   let result: RunResult;
   let disk: WatchedDisk | null = null;
   try {
-    if (journal.result !== null) {
+    if (journal.noted.result !== null) {
       result = await giveBack(deps, journal, {
         machine: await deps.provisioner.adopt(journal.assignment),
-        result: journal.result,
+        result: journal.noted.result,
       });
       return await say({ kind: 'finished', result });
     }
@@ -91,8 +92,8 @@ async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Pr
     result = await giveBack(deps, journal, { machine, result });
   } catch (error) {
     if (state.leaving.aborted) return;
-    result = journal.result ?? (state.ending.aborted ? endedBy(state.ending) : failure(error));
-    if (journal.result === null) await settle(journal, result);
+    result = journal.noted.result ?? (state.ending.aborted ? endedBy(state.ending) : failure(error));
+    if (journal.noted.result === null) await settle(journal, result);
     // What cannot be removed now is removed at the next start; the run is over in any case.
     await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
   } finally {
@@ -120,7 +121,7 @@ async function takeMachine(
   const adopted = await provisioner.adopt(journal.assignment);
   crashPoint('run.adopted');
   if (adopted !== null) return adopted;
-  if (journal.isBegun)
+  if (journal.noted.isBegun)
     throw new AppError('sandbox_lost', 'the capsule ended while its host was down; run the job again');
   const signal = AbortSignal.any([state.ending, state.leaving]);
   return provisioner.provision(journal.assignment, { note, signal });
@@ -203,14 +204,21 @@ function armTimers({ process, journal, state }: Following): () => void {
   const { timeoutMs, graceMs } = journal.assignment;
   const elapsedMs = state.history.started === null ? 0 : Date.now() - state.history.started.atMs;
   const timers: NodeJS.Timeout[] = [];
-  const end = () => {
+  let isStopped = false;
+  const end = async () => {
+    // Before the command can die of it: else a host that follows would take that for the command's own end.
+    await journal.note({ kind: 'canceling', reason: state.ending.reason }).catch(() => {});
+    crashPoint('canceling.noted');
+    if (isStopped) return;
     process.kill(sigterm);
     timers.push(setTimeout(() => process.kill(sigkill), graceMs));
+    crashPoint('command.canceled');
   };
   timers.push(setTimeout(() => state.cancel('timed_out'), Math.max(0, timeoutMs - elapsedMs)));
-  if (state.ending.aborted) end();
+  if (state.ending.aborted) void end();
   else state.ending.addEventListener('abort', end, { once: true });
   return () => {
+    isStopped = true;
     state.ending.removeEventListener('abort', end);
     for (const timer of timers) clearTimeout(timer);
   };

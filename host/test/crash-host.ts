@@ -1,5 +1,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { connectHost, type RemoteHost } from '@caisson/contracts/host-client';
 
 /** Where a process ends itself, and at which time it comes by. */
@@ -30,10 +32,17 @@ export interface CrashHost {
   close(): Promise<void>;
 }
 
+const environment = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  // Reading the sources anew would be most of what a start takes.
+  NODE_COMPILE_CACHE: join(tmpdir(), 'caisson-test-cache', 'compiled'),
+};
+
 /** Starts one; it may be gone already when this resolves. */
 export async function startCrashHost(settings: CrashHostSettings): Promise<CrashHost> {
   const child = fork(new URL('crash-host-child.ts', import.meta.url), [JSON.stringify(settings)], {
     execArgv: [],
+    env: environment,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const api = connectHost({ kind: 'socket', path: settings.socketPath });

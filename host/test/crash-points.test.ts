@@ -19,6 +19,8 @@ const scenes: Readonly<Record<string, SceneName>> = {
   'tools.filled': 'render',
   'tools.placed': 'render',
   'cancel.taken': 'cancel',
+  'canceling.noted': 'cancel',
+  'command.canceled': 'cancel',
   'output.marked': 'flood',
 };
 

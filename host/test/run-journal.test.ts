@@ -85,3 +85,21 @@ test('what was dropped is remembered without a record', async () => {
   expect(again).toMatchObject({ droppedTo: 2_000, size: 0, lastSeq: 0 });
   await again.close();
 });
+
+test('notes outlive the process and are told to nobody', async () => {
+  const runsDir = await tempDir();
+  const first = await createJournal(runsDir, testAssignment);
+  expect(first.noted).toEqual({ isBegun: false, cancelReason: null, result: null });
+  await first.note({ kind: 'beginning' });
+  await first.append({ kind: 'started' }, { processId: 1 });
+  await first.note({ kind: 'canceling', reason: 'timed_out' });
+  await first.note({ kind: 'ending', result: { outcome: 'timed_out' } });
+  await first.close();
+
+  const journal = await openJournal(runsDir, leaseId);
+  expect(journal.noted).toEqual({ isBegun: true, cancelReason: 'timed_out', result: { outcome: 'timed_out' } });
+  const { records, position } = await journal.read(0, 1_000_000);
+  expect(records.map(({ seq, event }) => [seq, event.kind])).toEqual([[1, 'started']]);
+  expect(position).toBe(journal.size);
+  await journal.close();
+});
