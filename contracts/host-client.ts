@@ -5,7 +5,7 @@ import type { ErrorCode } from './error-table.ts';
 import { errorTable } from './error-table.ts';
 import { connectTo, type HostAddress } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
-import { endWhenSilent } from './host-silence.ts';
+import { watchForSilence } from './host-silence.ts';
 import { decodeRecords } from './record-codec.ts';
 
 const callTimeoutMs = 30_000;
@@ -20,9 +20,10 @@ export function connectHost(address: HostAddress): RemoteHost {
 
   function open(): ClientHttp2Session {
     if (session !== null && !session.closed && !session.destroyed) return session;
-    session = connect('http://host', { createConnection: () => connectTo(address) });
+    const socket = connectTo(address);
+    session = connect('http://host', { createConnection: () => socket });
     session.on('error', () => {});
-    endWhenSilent(session);
+    watchForSilence(session, socket, (error) => socket.destroy(error));
     session.unref();
     return session;
   }

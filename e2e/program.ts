@@ -25,6 +25,8 @@ export interface Program {
 export interface ProgramOptions {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** In this network namespace. */
+  readonly netns?: string;
   /** Through the script at the root instead of its node right away. */
   readonly launcher?: boolean;
 }
@@ -32,9 +34,11 @@ export interface ProgramOptions {
 /** Starts `caisson` with these words. */
 export function startCaisson(
   words: readonly string[],
-  { env, cwd = repositoryDir, launcher }: ProgramOptions,
+  { env, cwd = repositoryDir, launcher, netns }: ProgramOptions,
 ): Program {
-  const [command, ...first] = launcher ? [`${repositoryDir}caisson`] : [node, main];
+  // `ip netns exec` would hide the control groups.
+  const enter = netns === undefined ? [] : ['nsenter', `--net=/run/netns/${netns}`];
+  const [command = node, ...first] = [...enter, ...(launcher ? [`${repositoryDir}caisson`] : [node, main])];
   const child = spawn(command, [...first, ...words], {
     cwd,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...env },

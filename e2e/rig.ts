@@ -6,7 +6,8 @@ import { removeTree } from '../host/layer-tree.ts';
 import { seedImage } from '../host/test/image-cache.ts';
 import { expectNothingLeft } from '../host/test/nothing-left.ts';
 import { type Builds, openBuilds } from './builds.ts';
-import { type Program, startCaisson } from './program.ts';
+import type { HostNetwork } from './host-network.ts';
+import { type Program, type ProgramOptions, startCaisson } from './program.ts';
 
 const token = `hm_${'e2e'.repeat(14)}x`;
 
@@ -18,10 +19,10 @@ export interface Rig {
   readonly env: Readonly<Record<string, string>>;
   /** `caisson up`, when it serves. */
   up(words?: readonly string[]): Promise<Up>;
-  /** `caisson host`, when it listens. */
-  host(): Promise<Host>;
+  /** `caisson host`, when it listens: on the socket in the data directory, or on a network with a data directory of its own. */
+  host(network?: HostNetwork): Promise<Host>;
   /** Any other command. */
-  start(words: readonly string[], options?: { cwd?: string; launcher?: boolean }): Program;
+  start(words: readonly string[], options?: Omit<ProgramOptions, 'env'>): Program;
   /** Ends what still runs and checks that nothing of it is left on the machine. */
   stop(): Promise<void>;
   /** Ends what still runs, checks that nothing of the installation is left on the machine, and removes its directory. */
@@ -34,24 +35,39 @@ export interface Up extends Program {
 }
 
 export interface Host extends Program {
+  /** For `up --host`. */
   readonly socket: string;
+  readonly dataDir: string;
 }
 
 export async function startRig(env: Readonly<Record<string, string>> = {}): Promise<Rig> {
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-e2e-'));
   await mkdir(join(dataDir, 'host'), { mode: 0o711 });
   await seedImage(join(dataDir, 'host'));
+  const otherDirs: string[] = [];
   const programs: Program[] = [];
-  const rigEnv = { CAISSON_DATA_DIR: dataDir, CAISSON_PORT: '0', CAISSON_BOOTSTRAP_TOKEN: token, ...env };
+  const rigEnv = {
+    CAISSON_DATA_DIR: dataDir,
+    CAISSON_PORT: '0',
+    CAISSON_BOOTSTRAP_TOKEN: token,
+    CAISSON_HOST_TOKEN: token,
+    ...env,
+  };
   const start: Rig['start'] = (words, options = {}) => {
     const program = startCaisson(words, { env: rigEnv, ...options });
     programs.push(program);
     return program;
   };
+  const startHost = async (dataDir: string, words: readonly string[], netns?: string): Promise<Host> => {
+    const program = start(['--json', 'host', '--data-dir', dataDir, ...words], netns === undefined ? {} : { netns });
+    const { socket, address } = await program.event('host');
+    return { ...program, dataDir, socket: String(socket ?? address) };
+  };
   const stopAll = async () => {
     // The control planes first, so that a host still hears that its jobs were given up.
     for (const program of programs.splice(0).toReversed()) await stop(program);
     await expectCleared(dataDir);
+    for (const other of otherDirs) await expectCleared(other);
   };
   return {
     dataDir,
@@ -64,14 +80,17 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
       const { url } = await program.event('up');
       return { ...program, url: String(url), builds: openBuilds(String(url), token) };
     },
-    async host() {
-      const program = start(['--json', 'host']);
-      const { socket } = await program.event('host');
-      return { ...program, socket: String(socket) };
+    async host(network) {
+      if (network === undefined) return startHost(dataDir, []);
+      const own = await mkdtemp(join(tmpdir(), 'caisson-e2e-host-'));
+      otherDirs.push(own);
+      await mkdir(join(own, 'host'), { mode: 0o711 });
+      await seedImage(join(own, 'host'));
+      return startHost(own, ['--listen', network.where], network.netns);
     },
     async end() {
       await stopAll();
-      await removeTree(dataDir);
+      for (const dir of [dataDir, ...otherDirs]) await removeTree(dir);
     },
   };
 }

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { createSecureServer, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
 import { type HostAddress, serverTls } from '@caisson/contracts/host-address';
 import type { HostApi, RunMessage } from '@caisson/contracts/host-api';
-import { endWhenSilent } from '@caisson/contracts/host-silence';
+import { watchForSilence } from '@caisson/contracts/host-silence';
 import { encodeRecord } from '@caisson/contracts/record-codec';
 
 const maxBodyBytes = 16 * 2 ** 20;
@@ -16,7 +16,7 @@ export async function serveHostApi(host: HostApi, address: HostAddress): Promise
     sessions.add(session);
     session.on('close', () => sessions.delete(session));
     session.on('error', () => session.destroy());
-    endWhenSilent(session);
+    watchForSilence(session, session.socket, (error) => session.destroy(error));
   });
   server.on('stream', (stream, headers) => {
     stream.on('error', () => stream.close());
