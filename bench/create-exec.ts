@@ -1,6 +1,5 @@
-import { openRunc } from './baselines.ts';
-import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
-import { openPodman } from './podman.ts';
+import { type Capsules, capsulesNote, needsRoot, runInside } from './capsules.ts';
+import { openMachines } from './machines.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
 
@@ -40,28 +39,21 @@ export const createExecConcurrent: Row = {
 };
 
 async function measureSerial(bench: Bench): Promise<Measured> {
-  const capsules = await openCapsules({ networkPoolSize: 8 });
-  const runc = await openRunc(capsules);
-  const { podman, why } = await openPodman(capsules);
+  await using opened = new AsyncDisposableStack();
+  const { capsules, runc, podman, why } = await openMachines(opened, { networkPoolSize: 8 });
   const parts = { bare: noSamples(), create: noSamples(), exec: noSamples(), destroy: noSamples() };
   const [networked, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples()];
-  try {
+  await capsules.driver.networkReady();
+  await warmUp(capsules, () => runc.run('warm'));
+  // In turns, so that what disturbs one disturbs all.
+  for (let index = 0; index < bench.count(100) && !bench.signal.aborted; index++) {
+    await createOne(capsules, parts, { id: `bare${index}`, egress: 'none' });
+    await sample(runcRun, () => timeMs(() => runc.run(`runc${index}`)));
+    const own = { ...parts, bare: networked, create: noSamples(), exec: noSamples(), destroy: noSamples() };
+    await createOne(capsules, own, { id: `net${index}`, egress: 'internet' });
+    if (podman) await sample(podmanRun, () => timeMs(() => podman.run(`p${index}`, ['/bin/true'])));
+    // Namespaces are made and given back behind a capsule's back; the next round must not pay for it.
     await capsules.driver.networkReady();
-    await warmUp(capsules, () => runc.run('warm'));
-    // In turns, so that what disturbs one disturbs all.
-    for (let index = 0; index < bench.count(100) && !bench.signal.aborted; index++) {
-      await createOne(capsules, parts, { id: `bare${index}`, egress: 'none' });
-      await sample(runcRun, () => timeMs(() => runc.run(`runc${index}`)));
-      const own = { ...parts, bare: networked, create: noSamples(), exec: noSamples(), destroy: noSamples() };
-      await createOne(capsules, own, { id: `net${index}`, egress: 'internet' });
-      if (podman) await sample(podmanRun, () => timeMs(() => podman.run(`p${index}`, ['/bin/true'])));
-      // Namespaces are made and given back behind a capsule's back; the next round must not pay for it.
-      await capsules.driver.networkReady();
-    }
-  } finally {
-    await podman?.end();
-    await runc.end();
-    await capsules.end();
   }
   return {
     series: [
@@ -116,29 +108,22 @@ async function warmUp({ driver, spec }: Capsules, baseline: () => Promise<void>)
 }
 
 async function measureConcurrent(bench: Bench): Promise<Measured> {
-  const capsules = await openCapsules();
-  const runc = await openRunc(capsules);
-  const { podman, why } = await openPodman(capsules);
+  await using opened = new AsyncDisposableStack();
+  const { capsules, runc, podman, why } = await openMachines(opened);
   const [serial, ours, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples(), noSamples()];
   const names = Array.from({ length: atOnce }, (_, index) => String(index));
   const startOne = async (id: string) =>
     runInside(await capsules.driver.create(capsules.spec(id)), ['/bin/true']).then(() => undefined);
-  try {
-    await warmUp(capsules, () => runc.run('warm'));
-    for (let round = 0; round < bench.count(10) && !bench.signal.aborted; round++) {
-      await sample(serial, () => timeMs(() => startOne(`serial${round}`)));
-      await capsules.driver.destroy(`serial${round}`);
-      await Promise.all(names.map((name) => sample(ours, () => timeMs(() => startOne(`c${round}-${name}`)))));
-      await Promise.all(names.map((name) => capsules.driver.destroy(`c${round}-${name}`)));
-      await Promise.all(names.map((name) => sample(runcRun, () => timeMs(() => runc.run(`r${round}-${name}`)))));
-      if (!podman) continue;
-      const podmanOnce = (name: string) => timeMs(() => podman.run(`p${round}-${name}`, ['/bin/true']));
-      await Promise.all(names.map((name) => sample(podmanRun, () => podmanOnce(name))));
-    }
-  } finally {
-    await podman?.end();
-    await runc.end();
-    await capsules.end();
+  await warmUp(capsules, () => runc.run('warm'));
+  for (let round = 0; round < bench.count(10) && !bench.signal.aborted; round++) {
+    await sample(serial, () => timeMs(() => startOne(`serial${round}`)));
+    await capsules.driver.destroy(`serial${round}`);
+    await Promise.all(names.map((name) => sample(ours, () => timeMs(() => startOne(`c${round}-${name}`)))));
+    await Promise.all(names.map((name) => capsules.driver.destroy(`c${round}-${name}`)));
+    await Promise.all(names.map((name) => sample(runcRun, () => timeMs(() => runc.run(`r${round}-${name}`)))));
+    if (!podman) continue;
+    const podmanOnce = (name: string) => timeMs(() => podman.run(`p${round}-${name}`, ['/bin/true']));
+    await Promise.all(names.map((name) => sample(podmanRun, () => podmanOnce(name))));
   }
   return {
     series: [

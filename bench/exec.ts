@@ -1,7 +1,7 @@
 import { layoutOf, openInstallation } from '../host/container-layout.ts';
-import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
+import { type Capsules, capsulesNote, needsRoot, runInside } from './capsules.ts';
 import { openHttpDoor } from './http-door.ts';
-import { openPodman } from './podman.ts';
+import { openMachines } from './machines.ts';
 import { runToEnd } from './program.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, sample, timeMs } from './statistics.ts';
@@ -20,27 +20,22 @@ export const exec: Row = {
 const argv = ['/bin/echo', 'done'] as const;
 
 async function measure(bench: Bench): Promise<Measured> {
-  const capsules = await openCapsules();
-  const { podman, why } = await openPodman(capsules);
+  await using opened = new AsyncDisposableStack();
+  const { capsules, podman, why } = await openMachines(opened);
   const [http, link, ping] = [noSamples(), noSamples(), noSamples()];
   const [runcExec, podmanExec] = [noSamples(), noSamples()];
-  try {
-    const machine = await capsules.driver.create(capsules.spec('exec'));
-    const door = await openHttpDoor(machine);
-    const runc = await runcExecOf(capsules, 'exec');
-    await podman?.start('exec');
-    for (let index = 0; index < 5; index++) await door.exec(argv);
-    for (let index = 0; index < bench.count(300) && !bench.signal.aborted; index++) {
-      await sample(http, () => timeAnswer(() => door.exec(argv)));
-      await sample(link, () => timeAnswer(() => runInside(machine, argv)));
-      await sample(ping, () => machine.guest.ping());
-      if (index % 3 === 0) await sample(runcExec, () => timeAnswer(() => runToEnd(runc)));
-      if (podman && index % 3 === 0) await sample(podmanExec, () => timeAnswer(() => podman.exec('exec', argv)));
-    }
-    await door.end();
-  } finally {
-    await podman?.end();
-    await capsules.end();
+  const machine = await capsules.driver.create(capsules.spec('exec'));
+  const door = await openHttpDoor(machine);
+  opened.defer(() => door.end());
+  const runc = await runcExecOf(capsules, 'exec');
+  await podman?.start('exec');
+  for (let index = 0; index < 5; index++) await door.exec(argv);
+  for (let index = 0; index < bench.count(300) && !bench.signal.aborted; index++) {
+    await sample(http, () => timeAnswer(() => door.exec(argv)));
+    await sample(link, () => timeAnswer(() => runInside(machine, argv)));
+    await sample(ping, () => machine.guest.ping());
+    if (index % 3 === 0) await sample(runcExec, () => timeAnswer(() => runToEnd(runc)));
+    if (podman && index % 3 === 0) await sample(podmanExec, () => timeAnswer(() => podman.exec('exec', argv)));
   }
   return {
     series: [

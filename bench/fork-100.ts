@@ -1,9 +1,8 @@
 import { createLayerStore } from '../host/layer-disk.ts';
-import { openRunc } from './baselines.ts';
-import { type Capsules, capsulesNote, needsRoot, openCapsules, runInside } from './capsules.ts';
-import { openPodman } from './podman.ts';
+import { type Capsules, capsulesNote, needsRoot, runInside } from './capsules.ts';
+import { openMachines } from './machines.ts';
 import type { Bench, Measured, Row } from './row.ts';
-import { addFailure, noSamples, type Samples, sample, timeMs } from './statistics.ts';
+import { addFailure, noSamples, type Samples, sample, timeAllMs } from './statistics.ts';
 
 const [allName, runcName] = ['all of them', 'runc run, as many at once'];
 
@@ -27,29 +26,22 @@ const marker = 'left by the parent';
 
 async function measure(bench: Bench): Promise<Measured> {
   const forks = bench.count(100);
-  const capsules = await openCapsules();
+  await using opened = new AsyncDisposableStack();
+  const { capsules, runc, podman, why } = await openMachines(opened);
   const [all, each, runcAll, podmanAll] = [noSamples(), noSamples(), noSamples(), noSamples()];
-  const runc = await openRunc(capsules);
-  const { podman, why } = await openPodman(capsules);
-  try {
-    const layers = await sealedDisk(capsules);
-    for (let round = 0; round < (bench.isQuick ? 1 : 5) && !bench.signal.aborted; round++) {
-      const ids = Array.from({ length: forks }, (_, index) => `f${round}-${index}`);
-      const failuresBefore = each.failures;
-      await sample(all, async () => {
-        const ms = await timeMs(() => Promise.all(ids.map((id) => forkOne(capsules, { id, layers }, each))));
-        if (each.failures > failuresBefore) throw new Error('not all forks answered');
-        return ms;
-      });
-      await Promise.all(ids.map((id) => capsules.driver.destroy(id)));
-      await sample(runcAll, () => timeMs(() => Promise.all(ids.map((id) => runc.run(id)))));
-      if (podman === null || round >= podmanRounds) continue;
-      await sample(podmanAll, () => timeMs(() => Promise.all(ids.map((id) => podman.run(id, ['/bin/true'])))));
-    }
-  } finally {
-    await podman?.end();
-    await runc.end();
-    await capsules.end();
+  const layers = await sealedDisk(capsules);
+  for (let round = 0; round < (bench.isQuick ? 1 : 5) && !bench.signal.aborted; round++) {
+    const ids = Array.from({ length: forks }, (_, index) => `f${round}-${index}`);
+    const failuresBefore = each.failures;
+    await sample(all, async () => {
+      const ms = await timeAllMs(ids.map((id) => () => forkOne(capsules, { id, layers }, each)));
+      if (each.failures > failuresBefore) throw new Error('not all forks answered');
+      return ms;
+    });
+    await Promise.all(ids.map((id) => capsules.driver.destroy(id)));
+    await sample(runcAll, () => timeAllMs(ids.map((id) => () => runc.run(id))));
+    if (podman === null || round >= podmanRounds) continue;
+    await sample(podmanAll, () => timeAllMs(ids.map((id) => () => podman.run(id, ['/bin/true']))));
   }
   return {
     series: [

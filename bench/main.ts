@@ -58,14 +58,20 @@ function chosenRows(): readonly Row[] {
 }
 
 async function measureAll(chosen: readonly Row[]): Promise<void> {
-  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
-  process.once('SIGTERM', () => interrupted.abort(new Error('interrupted')));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      say('interrupted: what is under way ends and is removed');
+      interrupted.abort(new Error('interrupted'));
+    });
+  }
   const startedAt = new Date();
   const about = { machine: await machineFacts(), commit: await currentCommit() };
   const results: RowResult[] = [];
   for (const row of chosen) {
     if (interrupted.signal.aborted) break;
     const result = await measureRow(row, about);
+    // Half a row is not a measurement.
+    if (interrupted.signal.aborted) break;
     results.push(result);
     if (!options.json) process.stdout.write(`${rowLines(result).join('\n')}\n\n`);
   }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Capsules } from './capsules.ts';
@@ -74,12 +74,28 @@ async function makePodman(stateDir: string, imageDir: string): Promise<Podman> {
     },
     exec: (name, argv) => call(['exec', name, ...argv]),
     async end() {
-      await call(['rm', '--all', '--force', '--time', '0']).catch(() => {});
-      await rm(stateDir, { recursive: true, force: true });
+      await removeContainers(call);
+      await unmountBelow(stateDir);
+      await rm(stateDir, { recursive: true, force: true, maxRetries: 10 });
       await removeCgroups(cgroupParent);
       if (!hadLocks) await rm(locksPath, { force: true });
     },
   };
+}
+
+/** What one call leaves, since a container was just ending by itself, the next one takes. */
+async function removeContainers(call: (argv: readonly string[]) => Promise<string>): Promise<void> {
+  for (let attempt = 0; attempt < 10; attempt++) {
+    await call(['rm', '--all', '--force', '--time', '0']).catch(() => {});
+    if ((await call(['ps', '--all', '--quiet']).catch(() => '')) === '') return;
+  }
+}
+
+async function unmountBelow(directory: string): Promise<void> {
+  const mounts = (await readFile('/proc/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
+  for (const path of mounts.filter((mount) => mount.startsWith(`${directory}/`)).toReversed()) {
+    await runToEnd(['umount', '--lazy', path]).catch(() => {});
+  }
 }
 
 /** Of every hierarchy; the kernel lets only empty ones go. */

@@ -1,9 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process';
 
-/** Runs a program to its end, from here as directly as Node can; throws unless it exits with 0. Returns what it printed. */
+/**
+ * Runs a program to its end, from here as directly as Node can; throws unless it exits with 0. Returns what it printed. It has a
+ * process group of its own: a Ctrl-C ends the bench, which lets the calls under way end as well instead of halfway.
+ */
 export async function runToEnd(argv: readonly string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
   const [file = '', ...args] = argv;
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options });
   const parts: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
   child.stdout.on('data', (part: Buffer) => parts.stdout.push(part));
   child.stderr.on('data', (part: Buffer) => parts.stderr.push(part));

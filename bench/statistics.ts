@@ -47,6 +47,16 @@ export async function timeMs(work: () => Promise<unknown> | unknown): Promise<nu
   return performance.now() - startedMs;
 }
 
+/** Milliseconds until every call ended, also those behind one that failed; throws what the first one threw. */
+export async function timeAllMs(calls: readonly (() => Promise<unknown>)[]): Promise<number> {
+  const startedMs = performance.now();
+  const ended = await Promise.allSettled(calls.map((call) => call()));
+  const tookMs = performance.now() - startedMs;
+  const failed = ended.find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
+  return tookMs;
+}
+
 /** Null when nothing was measured. */
 export function summarise({ values, failures }: Samples): Summary | null {
   if (values.length === 0) return null;

@@ -16,6 +16,7 @@ export interface WarmCli {
   run(words: readonly string[]): Promise<string>;
   /** `caisson up`, ready to be asked. */
   up(): Promise<UpProcess>;
+  /** Ends what is up, too. */
   end(): Promise<void>;
 }
 
@@ -38,23 +39,32 @@ export async function openWarmCli(say: (line: string) => void): Promise<WarmCli>
     await rm(dataDir, { recursive: true, force: true });
     throw error;
   }
+  const ups = new Set<() => Promise<void>>();
   return {
     run,
     async up() {
-      const child = spawn(caisson, ['--json', 'up'], { cwd: repositoryDir, env, stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(caisson, ['--json', 'up'], {
+        cwd: repositoryDir,
+        env,
+        stdio: ['ignore', 'pipe', 'inherit'],
+        detached: true,
+      });
       const ended = once(child, 'exit');
       const ready = once(createInterface({ input: child.stdout }), 'line');
+      const end = async () => {
+        ups.delete(end);
+        child.kill('SIGTERM');
+        await ended;
+      };
+      ups.add(end);
       const [line] = await Promise.race([ready, ended.then(() => [null])]);
       if (line === null) throw new Error('caisson up ended at once');
       const { url, token } = JSON.parse(line) as { url: string; token: string };
-      return {
-        ...{ pid: child.pid ?? 0, url, token },
-        async end() {
-          child.kill('SIGTERM');
-          await ended;
-        },
-      };
+      return { pid: child.pid ?? 0, url, token, end };
     },
-    end: () => rm(dataDir, { recursive: true, force: true }),
+    async end() {
+      for (const endUp of ups) await endUp();
+      await rm(dataDir, { recursive: true, force: true });
+    },
   };
 }
