@@ -2,7 +2,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import type { JobEvent, JobState } from '@caisson/core/job';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
-import type { Database } from '../store/database.ts';
+import type { Database, Tx } from '../store/database.ts';
 import { leaseMs } from './lease.ts';
 import { changeBuild, changeBuilds, type TransitionDeps } from './transition.ts';
 
@@ -35,18 +35,27 @@ interface Overdue {
   readonly is_expired: boolean;
 }
 
-async function endOverdue(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
+/** By the clock of the last look: what jumped since then is not forgiven yet. */
+async function findOverdue(db: Database | Tx, buildId: string | null): Promise<readonly Overdue[]> {
   const { rows } = await sql<Overdue>`
-    select l.id as lease_id, l.job_id, j.build_id, j.status, l.expires_at < clock_timestamp() as is_expired
-    from leases l join jobs j on j.id = l.job_id
-    where l.status = 'held' and (l.expires_at < clock_timestamp() or l.due_at < clock_timestamp())
-    limit ${mostAtOnce}`.execute(deps.db);
-  const byBuild = Map.groupBy(rows, ({ build_id }) => build_id);
-  for (const [buildId, overdue] of byBuild) {
+    select l.id as lease_id, l.job_id, j.build_id, j.status, l.expires_at < looked_at as is_expired
+    from watch, leases l join jobs j on j.id = l.job_id
+    where l.status = 'held' and (l.expires_at < looked_at or l.due_at < looked_at)
+      and (${buildId}::uuid is null or j.build_id = ${buildId}::uuid)
+    limit ${mostAtOnce}`.execute(db);
+  return rows;
+}
+
+async function endOverdue(deps: TransitionDeps & { readonly logger: Logger }): Promise<void> {
+  const found = await findOverdue(deps.db, null);
+  for (const buildId of new Set(found.map(({ build_id }) => build_id))) {
     // One build that cannot be changed does not keep the others.
     await changeBuild(deps, buildId, async (change) => {
       const { set } = change;
-      await set.readLeases(overdue.map(({ lease_id }) => lease_id));
+      const ofBuild = found.filter(({ build_id }) => build_id === buildId);
+      await set.readLeases(ofBuild.map(({ lease_id }) => lease_id));
+      // A host may have been heard while the locks were waited for.
+      const overdue = await findOverdue(set.tx, buildId);
       await set.readJobs(overdue.map(({ job_id }) => job_id));
       for (const row of overdue) {
         const event = eventOf(row);
@@ -68,7 +77,7 @@ async function timeOutBuilds(deps: TransitionDeps): Promise<void> {
   const rows = await deps.db
     .selectFrom('builds')
     .select('id')
-    .where('deadline_at', '<', sql<Date>`clock_timestamp()`)
+    .where('deadline_at', '<', ({ selectFrom }) => selectFrom('watch').select('looked_at'))
     .where('finished_at', 'is', null)
     .where('timed_out', '=', false)
     .where('cancel_requested', '=', false)
@@ -81,7 +90,10 @@ async function timeOutBuilds(deps: TransitionDeps): Promise<void> {
   });
 }
 
-/** Also when the clock was set back: what was measured with it moves along. */
+/**
+ * Also when the clock was set, forward or back: what was measured with it moves along. Who was heard after the clock was set and
+ * before this look has a time by the new clock already, which must not move beyond what a lease may ever have.
+ */
 async function forgiveOutage(db: Database, isFirst: boolean): Promise<void> {
   await db.transaction().execute(async (tx) => {
     const { gap_ms: gapMs } = await tx
@@ -90,19 +102,24 @@ async function forgiveOutage(db: Database, isFirst: boolean): Promise<void> {
       .forUpdate()
       .executeTakeFirstOrThrow();
     if (gapMs > (isFirst ? firstOutageMs : outageMs) || gapMs < 0) {
-      const leastMs = isFirst ? leaseMs : 0;
-      await sql`select id from leases where status = 'held' order by id for no key update`.execute(tx);
-      await sql`
-        update leases set
-          expires_at = greatest(
-            expires_at + ${gapMs} * interval '1 millisecond',
-            clock_timestamp() + ${leastMs} * interval '1 millisecond'
-          ),
-          due_at = due_at + ${gapMs} * interval '1 millisecond'
-        where status = 'held'`.execute(tx);
-      await sql`
-        update hosts set last_seen_at = last_seen_at + ${gapMs} * interval '1 millisecond'`.execute(tx);
+      await moveDeadlines(tx, { gapMs, leastMs: isFirst || gapMs < 0 ? leaseMs : 0 });
     }
     await tx.updateTable('watch').set({ looked_at: sql<Date>`clock_timestamp()` }).execute();
   });
+}
+
+async function moveDeadlines(tx: Tx, { gapMs, leastMs }: { gapMs: number; leastMs: number }): Promise<void> {
+  const ms = (value: number) => sql`${value} * interval '1 millisecond'`;
+  await sql`select id from builds where finished_at is null order by id for no key update`.execute(tx);
+  await sql`update builds set deadline_at = deadline_at + ${ms(gapMs)} where finished_at is null`.execute(tx);
+  await sql`select id from leases where status = 'held' order by id for no key update`.execute(tx);
+  await sql`
+    update leases set
+      expires_at = least(
+        greatest(expires_at + ${ms(gapMs)}, clock_timestamp() + ${ms(leastMs)}),
+        clock_timestamp() + ${ms(leaseMs)}
+      ),
+      due_at = due_at + ${ms(gapMs)}
+    where status = 'held'`.execute(tx);
+  await sql`update hosts set last_seen_at = least(last_seen_at + ${ms(gapMs)}, clock_timestamp())`.execute(tx);
 }

@@ -139,15 +139,16 @@ test('a stop that a host never confirms ends by itself', async () => {
 });
 
 test.each([
-  ['an outage of an hour', '- interval'],
+  ['an outage or a clock set forward by an hour', '- interval'],
   ['a clock set back by an hour', '+ interval'],
-])('%s costs no lease and no disk', async (_title, shift) => {
+])('%s costs no lease, no disk and no build', async (_title, shift) => {
   const go = Promise.withResolvers<void>();
   await start(async ({ assignment }) => {
     if (assignment.work.kind === 'shell' && assignment.work.text === 'child') await go.promise;
     return exited(0);
   });
-  const { build } = await rig.build(ir({ parent: ['parent'], child: ['child', 'parent'] }));
+  const steps = { parent: ['parent'], child: ['child', 'parent'] } as const;
+  const { build } = await rig.build(ir(steps, { timeout_seconds: 600 }));
   await rig.until(build.id, (_build, jobs) => jobs.some((job) => job.step_key === 'child' && job.status === 'running'));
   // What was written by a clock an hour away from now, all of it.
   const by = sql.raw(`${shift} '1 hour'`);
@@ -155,14 +156,39 @@ test.each([
     await sql`update watch set looked_at = looked_at ${by}`.execute(tx);
     await sql`update leases set expires_at = expires_at ${by}, due_at = due_at ${by}`.execute(tx);
     await sql`update hosts set last_seen_at = last_seen_at ${by}`.execute(tx);
+    await sql`update builds set deadline_at = deadline_at ${by}`.execute(tx);
   });
   const aboutNow = sql<boolean>`abs(extract(epoch from expires_at - clock_timestamp())) < 20`;
   await expect
     .poll(() => rig.db.selectFrom('leases').select(aboutNow.as('so')).where('status', '=', 'held').execute())
     .toEqual([{ so: true }]);
+  const isInTime = sql<boolean>`extract(epoch from deadline_at - clock_timestamp()) between 500 and 600`;
+  expect(await rig.db.selectFrom('builds').select(isInTime.as('so')).execute()).toEqual([{ so: true }]);
   go.resolve();
   expect((await rig.ended(build.id)).status).toBe('passed');
   expect((await rig.jobs(build.id)).child?.attempt).toBe(1);
+});
+
+test.each([
+  ['forward', '- interval'],
+  ['back', '+ interval'],
+])('a lease renewed between a clock set %s and the next look is held no less and no longer', async (_title, shift) => {
+  await start(untilCanceled);
+  const { build } = await rig.build(single);
+  await running(build.id);
+  const by = sql.raw(`${shift} '1 hour'`);
+  host.isCutOff = true;
+  // The lease is by the new clock, and the look by the old one.
+  await sql`
+    with looked as (update watch set looked_at = looked_at ${by})
+    update leases set expires_at = clock_timestamp() + interval '14 seconds'`.execute(rig.db);
+  const isDone = sql<boolean>`abs(extract(epoch from looked_at - clock_timestamp())) < 20`;
+  await expect.poll(() => rig.db.selectFrom('watch').select(isDone.as('so')).execute()).toEqual([{ so: true }]);
+  const isRight = sql<boolean>`extract(epoch from expires_at - clock_timestamp()) between 5 and 15`;
+  expect(await rig.db.selectFrom('leases').select(isRight.as('so')).execute()).toEqual([{ so: true }]);
+  host.isCutOff = false;
+  await rig.engine.cancelBuild(build.id);
+  expect((await rig.ended(build.id)).status).toBe('canceled');
 });
 
 test('after a start that ends an outage every host has a whole lease to be heard again', async () => {
