@@ -1,5 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { readCgroupHierarchy } from '../host/cgroup-hierarchy.ts';
 import { layoutOf, openInstallation } from '../host/container-layout.ts';
 import { idMap } from '../host/id-map.ts';
@@ -10,6 +11,10 @@ import { runToEnd } from './program.ts';
 /** `runc run` of `true` on the rootfs of the capsules, under the same user namespace, filters and limits. */
 export interface RuncBaseline {
   run(name: string): Promise<void>;
+  /** A container that waits for `exec`; resolves when it runs. */
+  start(name: string): Promise<void>;
+  /** `runc exec` of a program to its end; returns what it printed. */
+  exec(name: string, argv: readonly string[]): Promise<string>;
   end(): Promise<void>;
 }
 
@@ -28,40 +33,54 @@ export async function openRunc({ dataDir, imageDir, spec }: Capsules): Promise<R
   await writeFile(resolvConfPath, '');
   const installation = await openInstallation(dataDir, '/run/caisson');
   const { mode } = await readCgroupHierarchy();
+  const runc = ['runc', '--root', state];
+  const cgroupPath = (name: string) => `${installation.cgroupPath}/${name}`;
   const bundles = new Map<string, string>();
+  const waiting = new Map<string, Promise<unknown>>();
   return {
     async run(name) {
-      const bundle = bundles.get(name) ?? (await makeBundle(name));
+      const bundle = bundles.get(name) ?? (await makeBundle(name, ['/bin/true']));
       bundles.set(name, bundle);
-      await runToEnd(['runc', '--root', state, 'run', '--bundle', bundle, name]);
+      await runToEnd([...runc, 'run', '--bundle', bundle, name]);
     },
+    async start(name) {
+      const bundle = await makeBundle(name, ['/bin/sleep', 'infinity']);
+      // It ends when it is killed.
+      waiting.set(
+        name,
+        runToEnd([...runc, 'run', '--bundle', bundle, name]).catch(() => {}),
+      );
+      while (!(await isRunning(name))) await delay(10);
+    },
+    exec: (name, argv) => runToEnd([...runc, 'exec', name, ...argv]),
     async end() {
+      for (const [name, ended] of waiting) {
+        await runToEnd([...runc, 'kill', name, 'KILL']).catch(() => {});
+        await ended;
+      }
       await runToEnd(['umount', root]);
       await rm(directory, { recursive: true, force: true });
     },
   };
 
-  async function makeBundle(name: string): Promise<string> {
+  async function isRunning(name: string): Promise<boolean> {
+    const said = await runToEnd([...runc, 'state', name]).catch(() => '{}');
+    return JSON.parse(said).status === 'running';
+  }
+
+  async function makeBundle(name: string, args: readonly string[]): Promise<string> {
     const bundle = join(directory, `bundle-${name}`);
     await mkdir(bundle);
-    const layout = { ...layoutOf(installation, name), rootDir: root, bundleDir: bundle };
-    const config = ociConfig({
-      layout,
-      spec: spec(name),
-      agentPath: '/bin/busybox',
-      resolvConfPath,
-      networkNamespace: null,
-      cgroupMode: mode,
-      limitsSwap: false,
-      maxOpenFiles: 1_024,
-    }) as { process: object };
+    const options = {
+      layout: { ...layoutOf(installation, name), bundleDir: bundle, rootDir: root, cgroupPath: cgroupPath(name) },
+      ...{ rootDir: root, spec: spec(name), agentPath: '/bin/busybox', resolvConfPath, networkNamespace: null },
+      ...{ cgroupMode: mode, limitsSwap: false, maxOpenFiles: 1_024 },
+    };
+    const config = ociConfig(options) as { process: object };
     await Promise.all([
       writeFile(join(bundle, 'hostname'), `${name}\n`),
       writeFile(join(bundle, 'hosts'), '127.0.0.1 localhost\n'),
-      writeFile(
-        join(bundle, 'config.json'),
-        JSON.stringify({ ...config, process: { ...config.process, args: ['/bin/true'] } }),
-      ),
+      writeFile(join(bundle, 'config.json'), JSON.stringify({ ...config, process: { ...config.process, args } })),
     ]);
     return bundle;
   }

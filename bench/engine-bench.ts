@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import { startPostgres } from '../server/postgres-supervisor.ts';
 import { type Database, openDatabase } from '../server/store/database.ts';
 import { migrate } from '../server/store/migrate.ts';
-import { type EngineProcess, startEngineProcess } from './engine-process.ts';
+import { type EngineProcess, type EngineSettings, startEngineProcess } from './engine-process.ts';
 
 /** A durable PostgreSQL of its own, and control planes on it as processes of their own, each with a scripted host. */
 export interface EngineBench {
   readonly db: Database;
+  readonly connectionString: string;
+  /** An organization and a pipeline for builds. */
+  readonly scope: Pick<EngineSettings, 'organizationId' | 'pipelineId'>;
   /** Starts control planes until there are `count`. */
   engines(count: number): Promise<readonly EngineProcess[]>;
   end(): Promise<void>;
@@ -32,7 +35,7 @@ export async function openEngineBench(): Promise<EngineBench> {
     const started: EngineProcess[] = [];
     opened.defer(async () => void (await Promise.all(started.map((each) => each.end()))));
     return {
-      db,
+      ...{ db, scope, connectionString: postgres.connectionString },
       async engines(count) {
         while (started.length < count) {
           started.push(await startEngineProcess({ connectionString: postgres.connectionString, ...scope }));

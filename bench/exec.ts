@@ -1,8 +1,6 @@
-import { layoutOf, openInstallation } from '../host/container-layout.ts';
-import { type Capsules, capsulesNote, needsRoot, runInside } from './capsules.ts';
+import { capsulesNote, needsRoot, runInside } from './capsules.ts';
 import { openHttpDoor } from './http-door.ts';
 import { openMachines } from './machines.ts';
-import { runToEnd } from './program.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, sample, timeMs } from './statistics.ts';
 
@@ -21,20 +19,20 @@ const argv = ['/bin/echo', 'done'] as const;
 
 async function measure(bench: Bench): Promise<Measured> {
   await using opened = new AsyncDisposableStack();
-  const { capsules, podman, why } = await openMachines(opened);
+  const { capsules, runc, podman, why } = await openMachines(opened);
   const [http, link, ping] = [noSamples(), noSamples(), noSamples()];
   const [runcExec, podmanExec] = [noSamples(), noSamples()];
   const machine = await capsules.driver.create(capsules.spec('exec'));
   const door = await openHttpDoor(machine);
   opened.defer(() => door.end());
-  const runc = await runcExecOf(capsules, 'exec');
+  await runc.start('exec');
   await podman?.start('exec');
   for (let index = 0; index < 5; index++) await door.exec(argv);
   for (let index = 0; index < bench.count(300) && !bench.signal.aborted; index++) {
     await sample(http, () => timeAnswer(() => door.exec(argv)));
     await sample(link, () => timeAnswer(() => runInside(machine, argv)));
     await sample(ping, () => machine.guest.ping());
-    if (index % 3 === 0) await sample(runcExec, () => timeAnswer(() => runToEnd(runc)));
+    if (index % 3 === 0) await sample(runcExec, () => timeAnswer(() => runc.exec('exec', argv)));
     if (podman && index % 3 === 0) await sample(podmanExec, () => timeAnswer(() => podman.exec('exec', argv)));
   }
   return {
@@ -51,12 +49,6 @@ async function measure(bench: Bench): Promise<Measured> {
       ...(why === null ? [] : [why]),
     ],
   };
-}
-
-async function runcExecOf({ driver, dataDir }: Capsules, capsuleId: string): Promise<readonly string[]> {
-  const layout = layoutOf(await openInstallation(dataDir, '/run/caisson'), capsuleId);
-  const runtime = driver.capabilities.runtime.split(' ')[0] ?? 'runc';
-  return [runtime, '--root', layout.runtimeDir, 'exec', capsuleId, ...argv];
 }
 
 async function timeAnswer(call: () => Promise<string>): Promise<number> {

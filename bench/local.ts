@@ -50,6 +50,7 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
       cli: readCliConfig(environment),
       progress: say,
       hosts: [],
+      isBrief: false,
       signal: new AbortController().signal,
     });
     opened.defer(() => local.close({ end: true }));

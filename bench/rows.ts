@@ -6,6 +6,7 @@ import { forkMany } from './fork-100.ts';
 import { largeBuild, largeBuildReal } from './large-build.ts';
 import { logLatency } from './log-latency.ts';
 import { logVolume } from './log-volume.ts';
+import { lostHost } from './lost-host.ts';
 import { memory } from './memory.ts';
 import { parentToChild } from './parent-to-child.ts';
 import { plan } from './plan.ts';
@@ -21,6 +22,7 @@ export const rows: readonly Row[] = [
   logLatency,
   logVolume,
   transitions,
+  lostHost,
   largeBuild,
   largeBuildReal,
   plan,
