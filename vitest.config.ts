@@ -7,6 +7,7 @@ export default defineConfig({
       'e2e/*.test.ts',
       'guest/test/*.test.ts',
     ],
+    reporters: ['default', './scripts/test-crashes.ts'],
     globalSetup: ['server/test/database-setup.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,

@@ -93,7 +93,7 @@ test.for(crashes)(
     const bench = await freeBench();
     try {
       await bench.run(each);
-      Object.assign(task.meta, { killedAt: each.at });
+      task.meta.killedAt = each.at.flatMap((crash) => crash ?? []);
     } finally {
       giveBack(bench);
     }

@@ -1,5 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { NewBuild } from '../engine/engine.ts';
 
 export interface CrashSettings {
@@ -24,10 +26,14 @@ export interface CrashPlane {
   kill(): Promise<void>;
 }
 
+/** Reading the sources anew would be most of what a start takes. */
+const environment = { NODE_COMPILE_CACHE: join(tmpdir(), 'caisson-test-cache', 'compiled') };
+
 /** Starts one; it may be gone already when this resolves. */
 export async function startPlane(settings: CrashSettings): Promise<CrashPlane> {
   const child = fork(new URL('crash-child.ts', import.meta.url), [JSON.stringify(settings)], {
     execArgv: [],
+    env: environment,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const ended = once(child, 'exit').then(([, signal]) => signal as NodeJS.Signals | null);
