@@ -16,16 +16,16 @@ const noCommit = '0'.repeat(40);
 
 /** Facts of the git repository around `folder`; every one has a stand-in, so no git and no commit is fine. */
 export async function readGitFacts(folder: string): Promise<GitFacts> {
-  const [branch, commit, message, remote] = await Promise.all([
+  const [branch, last, remote] = await Promise.all([
     git(folder, ['symbolic-ref', '--short', '-q', 'HEAD']),
-    git(folder, ['rev-parse', '-q', '--verify', 'HEAD']),
-    git(folder, ['log', '-1', '--format=%s']),
+    git(folder, ['log', '-1', '--format=%H %s']),
     git(folder, ['remote', 'get-url', 'origin']),
   ]);
+  const [commit = noCommit, ...message] = last?.split(' ') ?? [];
   return {
     branch: branch ?? 'main',
-    commit: commit ?? noCommit,
-    message,
+    commit,
+    message: message.join(' ') || null,
     repository: remote ?? `file://${resolve(folder)}`,
   };
 }

@@ -1,5 +1,5 @@
 import { readCliConfig } from './config.ts';
-import { runCli } from './run-cli.ts';
+import { usePackedDependencies } from './packed-dependencies.ts';
 
 // A reader that has seen enough, as in `caisson logs | head`, is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -7,6 +7,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+usePackedDependencies();
+const { runCli } = await import('./run-cli.ts');
 process.exitCode = await runCli({
   words: process.argv.slice(2),
   config: readCliConfig(),

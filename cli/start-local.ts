@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { readHostAddress } from '@caisson/contracts/host-address';
 import { connectHost } from '@caisson/contracts/host-client';
 import { readHostConfig } from '@caisson/host/config';
-import { type StartedHost, startHost } from '@caisson/host/start-host';
+import type { StartedHost } from '@caisson/host/start-host';
 import type { Config } from '@caisson/server/config';
-import { type ControlPlane, startControlPlane } from '@caisson/server/control-plane';
+import type { ControlPlane, ControlPlaneOptions } from '@caisson/server/control-plane';
 import { openLog } from '@caisson/server/open-log';
+import { type OpenPostgres, openPostgres } from '@caisson/server/open-postgres';
+import type { PostgresLog } from '@caisson/server/postgres-supervisor';
 import type { CliConfig } from './config.ts';
 import { readToken, removeServerRecord, renderTools, writeServerRecord, writeToken } from './installation.ts';
 
@@ -16,6 +18,8 @@ export interface LocalOptions {
   readonly progress: (line: string) => void;
   /** Where hosts answer that run in processes of their own; none starts one in this process. */
   readonly hosts: readonly string[];
+  /** It is for one build alone: less is kept ready, which has to be removed again. */
+  readonly isBrief: boolean;
   /** Aborting gives up preparing images. */
   readonly signal: AbortSignal;
 }
@@ -33,19 +37,20 @@ export interface Local {
 }
 
 const defaultImage = 'minimal';
+const briefPoolSize = 2;
 
 /** Starts everything on one data directory; what was started is closed again when a later part fails. */
-export async function startLocal({ config, cli, progress, hosts, signal }: LocalOptions): Promise<Local> {
+export async function startLocal({ config, cli, progress, hosts, isBrief, signal }: LocalOptions): Promise<Local> {
   const { dataDir } = config;
   const addresses = hosts.map((text) => readHostAddress(text, cli.hostToken));
   await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
   const logPath = join(dataDir, 'logs', 'caisson.log');
   const logger = await openLog(logPath);
-  const options = { config, cli, progress, signal };
+  const { postgres } = await launchPostgres(config, { log: logger, progress });
   // Beside each other, since neither needs the other to start.
   const parts = await Promise.allSettled([
-    startControlPlane({ config, logger, progress }),
-    hosts.length === 0 ? openHost(options) : null,
+    openControlPlane({ config, logger, postgres }),
+    hosts.length === 0 ? openHost({ config, cli, progress, isBrief, signal }) : null,
   ]);
   const [controlPlane, host] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
     ControlPlane | null,
@@ -84,12 +89,33 @@ function firstReason(parts: readonly PromiseSettledResult<unknown>[]): unknown {
   return parts.find((part) => part.status === 'rejected')?.reason;
 }
 
+/**
+ * PostgreSQL as it starts. Resolves when it does so without this process, which from then on has modules to load and would be slow to
+ * help it.
+ */
+async function launchPostgres(
+  config: Config,
+  options: { log: PostgresLog; progress: (line: string) => void },
+): Promise<{ postgres: Promise<OpenPostgres> }> {
+  const launched = Promise.withResolvers<void>();
+  const postgres = openPostgres(config, { ...options, onLaunch: launched.resolve });
+  await Promise.race([launched.promise, postgres.catch(() => {})]);
+  return { postgres };
+}
+
+async function openControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { startControlPlane } = await import('@caisson/server/control-plane');
+  return startControlPlane(options);
+}
+
 async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<StartedHost> {
-  const { config, cli, progress, signal } = options;
+  const { config, cli, progress, isBrief, signal } = options;
+  const { startHost } = await import('@caisson/host/start-host');
   const host = await startHost({
     dataDir: join(config.dataDir, 'host'),
     config: readHostConfig(cli.environment),
     tools: renderTools,
+    ...(isBrief ? { networkPoolSize: briefPoolSize } : {}),
   });
   try {
     if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);

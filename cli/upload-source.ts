@@ -2,21 +2,18 @@ import { Readable } from 'node:stream';
 import { ask } from './ask.ts';
 import type { CliConfig } from './config.ts';
 import type { OpenServer } from './open-server.ts';
-import { packSource, type SourceSummary } from './source-archive.ts';
+import type { SourceArchive, SourceSummary } from './source-archive.ts';
 
-/** Packs a folder and uploads it while it is packed. Returns what was packed; `digest` names it in a build. */
+/** Uploads a source while it is packed. Returns what was packed; `digest` names it in a build. */
 export async function uploadSource(
   { url, token }: OpenServer,
   { organization }: CliConfig,
-  { folder, exclude }: { folder: string; exclude: readonly string[] },
+  { stream, summary }: SourceArchive,
 ): Promise<SourceSummary> {
-  const archive = packSource(folder, { exclude });
-  const summary = archive.summary;
-  summary.catch(() => {});
   const request = {
     method: 'PUT',
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/gzip' },
-    body: Readable.toWeb(archive.stream),
+    body: Readable.toWeb(stream),
     // A body that is a stream is sent while it is read; fetch wants this said.
     duplex: 'half',
   } as RequestInit;

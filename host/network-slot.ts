@@ -13,6 +13,8 @@ export interface NetworkSlot {
 }
 
 export const maxSlots = 1024;
+/** Links that are about to be removed, whoever removes them: an arbitrary number. */
+const doomedGroup = 0x63_73_0001;
 
 export function linkPrefix(installationId: string): string {
   return `cs${installationId}`;
@@ -50,7 +52,7 @@ function numbersAfter(names: ReadonlySet<string>, prefix: string): readonly numb
     .filter(Number.isInteger);
 }
 
-/** Makes namespaces and links for several slots at once: one program for the host's side of all, one for the inside of each. */
+/** Makes namespaces and links for several slots at once: one program for the host's side of all, one for the inside of all. */
 export async function makeSlots(slots: readonly NetworkSlot[]): Promise<void> {
   const commands = slots.flatMap((slot) => [
     `netns add ${slot.namespace}`,
@@ -60,39 +62,46 @@ export async function makeSlots(slots: readonly NetworkSlot[]): Promise<void> {
     `link set ${slot.link} up`,
   ]);
   await runProgram(['ip', '-batch', '-'], { stdin: `${commands.join('\n')}\n` });
-  for (const slot of slots) await setUpInside(slot);
+  const places = slots.flatMap(({ namespace, guestAddress, hostAddress }) => [namespace, guestAddress, hostAddress]);
+  await runProgram(['/bin/sh', '-ec', setUpAll, 'sh', setUpInside, ...places]);
 }
+
+const setUpAll = `
+  script=$1
+  shift
+  while [ $# -gt 0 ]; do
+    nsenter --net="/run/netns/$1" /bin/sh -ec "$script" sh "$2" "$3"
+    shift 3
+  done`;
 
 /**
  * A capsule's root has no rights over the namespace, so what it usually may is opened here: ports below 1024 and ping. IPv6 stays on
  * loopback only.
  */
-async function setUpInside(slot: NetworkSlot): Promise<void> {
-  const script = `
-    echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
-    echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range
-    [ ! -e /proc/sys/net/ipv6/conf/eth0 ] || echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
-    exec ip -batch -`;
-  const commands = [
-    'link set lo up',
-    `addr add ${slot.guestAddress}/30 dev eth0`,
-    'link set eth0 up',
-    `route add default via ${slot.hostAddress}`,
-  ];
-  await runProgram(['nsenter', `--net=/run/netns/${slot.namespace}`, '/bin/sh', '-ec', script], {
-    stdin: `${commands.join('\n')}\n`,
-  });
-}
+const setUpInside = `
+  echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+  echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range
+  [ ! -e /proc/sys/net/ipv6/conf/eth0 ] || echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
+  ip -batch - <<END
+link set lo up
+addr add $1/30 dev eth0
+link set eth0 up
+route add default via $2
+END`;
 
 /** Removes namespaces and links, in any state and however many of them exist. */
 export async function removeSlots(slots: readonly NetworkSlot[]): Promise<void> {
   if (slots.length === 0) return;
   const { namespaces, links } = await readNames();
-  const commands = slots.flatMap((slot) => [
-    // The link first: with the namespace alone it goes at some later time.
-    ...(links.has(slot.link) ? [`link del ${slot.link}`] : []),
-    ...(namespaces.has(slot.namespace) ? [`netns del ${slot.namespace}`] : []),
-  ]);
+  const goneLinks = slots.filter((slot) => links.has(slot.link)).map((slot) => slot.link);
+  const goneNamespaces = slots.filter((slot) => namespaces.has(slot.namespace)).map((slot) => slot.namespace);
+  const commands = [
+    // All at once, since the kernel waits for every processor each time.
+    ...goneLinks.map((link) => `link set ${link} group ${doomedGroup}`),
+    ...(goneLinks.length > 0 ? [`link del group ${doomedGroup}`] : []),
+    // The links first: with the namespaces alone they go at some later time.
+    ...goneNamespaces.map((namespace) => `netns del ${namespace}`),
+  ];
   if (commands.length === 0) return;
   const failure = await runProgram(['ip', '-force', '-batch', '-'], { stdin: `${commands.join('\n')}\n` }).then(
     () => null,

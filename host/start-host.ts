@@ -25,6 +25,8 @@ export interface StartHostOptions {
   readonly config: HostConfig;
   /** The Node binary and the pipeline DSL that renderings use. */
   readonly tools: { readonly nodeBinary: string; readonly pipelineDir: string };
+  /** Network namespaces kept ready; a host that soon ends again needs few. Default 8. */
+  readonly networkPoolSize?: number;
 }
 
 export interface StartedHost extends Host {
@@ -35,11 +37,12 @@ export interface StartedHost extends Host {
 }
 
 /** Starts a host with the container driver on a data directory and takes up whatever an earlier process left there. */
-export async function startHost({ dataDir, config, tools }: StartHostOptions): Promise<StartedHost> {
+export async function startHost(options: StartHostOptions): Promise<StartedHost> {
+  const { dataDir } = options;
   await mkdir(dataDir, { recursive: true });
   const lock = await lockDataDir(dataDir);
   try {
-    return await start({ dataDir, config, tools }, lock.release);
+    return await start(options, lock.release);
   } catch (error) {
     await lock.release();
     throw error;
@@ -47,7 +50,7 @@ export async function startHost({ dataDir, config, tools }: StartHostOptions): P
 }
 
 async function start(
-  { dataDir, config, tools }: StartHostOptions,
+  { dataDir, config, tools, networkPoolSize }: StartHostOptions,
   releaseLock: () => Promise<void>,
 ): Promise<StartedHost> {
   const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes });
@@ -56,6 +59,7 @@ async function start(
   const driver = await createContainerDriver({
     dataDir,
     allowedTargets: config.egressAllow,
+    ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
     ...(config.resolvers === null ? {} : { resolvers: config.resolvers }),
   });
   await clearToolDrafts(dataDir);

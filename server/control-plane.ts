@@ -1,11 +1,10 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostApi } from '@caisson/contracts/host-api';
 import type { Logger } from 'pino';
 import { createApp } from './app.ts';
 import type { Config } from './config.ts';
 import type { RunDefaults } from './engine/assignment.ts';
-import { openEffects } from './engine/effects.ts';
+import { makeLateEffects } from './engine/late-effects.ts';
 import { makeEngine } from './engine/make-engine.ts';
 import { openNotifications } from './engine/notifications.ts';
 import { authenticateUser } from './identity/authenticate-user.ts';
@@ -13,8 +12,7 @@ import { bootstrap } from './identity/bootstrap.ts';
 import { readInstallationSecrets } from './identity/installation-secrets.ts';
 import { issuePersonalToken } from './identity/issue-token.ts';
 import { makeMetrics } from './metrics.ts';
-import { checkDatabase } from './postgres-check.ts';
-import { startPostgres } from './postgres-supervisor.ts';
+import type { OpenPostgres } from './open-postgres.ts';
 import { openDirectoryBlobs } from './store/blobs.ts';
 import { type Database, openDatabase } from './store/database.ts';
 import { migrate } from './store/migrate.ts';
@@ -37,8 +35,8 @@ export interface ControlPlane {
 export interface ControlPlaneOptions {
   readonly config: Config;
   readonly logger: Logger;
-  /** Short lines for whoever watches the start. */
-  readonly progress: (line: string) => void;
+  /** Its database; stopped with the control plane. */
+  readonly postgres: Promise<OpenPostgres>;
 }
 
 const runDefaults: RunDefaults = {
@@ -51,13 +49,13 @@ const runDefaults: RunDefaults = {
 };
 const idleCheckMs = 250;
 
-/** Starts a control plane: its database, the engine, the doors. What was opened is closed again when a later part fails. */
-export async function startControlPlane({ config, logger, progress }: ControlPlaneOptions): Promise<ControlPlane> {
-  await mkdir(config.dataDir, { recursive: true });
+/** Starts a control plane on its database: the engine, the doors. What was opened is closed again when a later part fails. */
+export async function startControlPlane({ config, logger, postgres }: ControlPlaneOptions): Promise<ControlPlane> {
   const opened = new AsyncDisposableStack();
   try {
-    const connectionString = await openPostgres(opened, { config, logger, progress });
-    await migrate(connectionString);
+    const { connectionString, stop } = await postgres;
+    opened.defer(stop);
+    const isChanged = await migrate(connectionString);
     const database = openDatabase(connectionString);
     opened.defer(() => database.close());
     const { db } = database;
@@ -65,7 +63,13 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
     opened.defer(() => notifications.close());
     const { freshToken, userId } = await bootstrap(db, { email: config.bootstrapEmail, token: config.bootstrapToken });
     const blobs = await openDirectoryBlobs(join(config.dataDir, 'blobs'));
-    const effects = await openEffects(connectionString, logger);
+    const effects = makeLateEffects(async () => {
+      const { openEffects } = await import('./engine/effects.ts');
+      return openEffects(connectionString, logger);
+    }, logger);
+    opened.defer(() => effects.stop());
+    // What the queue has to make in a new database it makes now, where a failure is still told.
+    if (isChanged) await effects.open();
     const engine = await makeEngine({
       db,
       connectionString,
@@ -102,27 +106,29 @@ export async function startControlPlane({ config, logger, progress }: ControlPla
         isDraining = true;
         await engine.stopPlacing();
       },
-      async idle(signal) {
-        while (!signal.aborted) {
-          // A database that is away just now leaves it open.
-          const held = await db
-            .selectFrom('leases')
-            .select('id')
-            .where('status', '=', 'held')
-            .limit(1)
-            .execute()
-            .catch(() => null);
-          if (held?.length === 0) return true;
-          await new Promise((resolve) => setTimeout(resolve, idleCheckMs));
-        }
-        return false;
-      },
+      idle: (signal) => becomesIdle(db, signal),
       close: () => opened.disposeAsync(),
     };
   } catch (error) {
     await opened.disposeAsync();
     throw error;
   }
+}
+
+async function becomesIdle(db: Database, signal: AbortSignal): Promise<boolean> {
+  while (!signal.aborted) {
+    // A database that is away just now leaves it open.
+    const held = await db
+      .selectFrom('leases')
+      .select('id')
+      .where('status', '=', 'held')
+      .limit(1)
+      .execute()
+      .catch(() => null);
+    if (held?.length === 0) return true;
+    await new Promise((resolve) => setTimeout(resolve, idleCheckMs));
+  }
+  return false;
 }
 
 async function localToken(db: Database, userId: string, known: string | null): Promise<string> {
@@ -135,18 +141,4 @@ async function localToken(db: Database, userId: string, known: string | null): P
   if (isKnown) return known;
   const description = 'command line on the machine of Caisson';
   return (await issuePersonalToken(db, { userId, description, expiresAt: null })).token;
-}
-
-async function openPostgres(
-  opened: AsyncDisposableStack,
-  { config, logger, progress }: ControlPlaneOptions,
-): Promise<string> {
-  if (config.databaseUrl !== null) {
-    await checkDatabase(config.databaseUrl);
-    return config.databaseUrl;
-  }
-  progress('starting the embedded PostgreSQL');
-  const postgres = await startPostgres({ dataDir: join(config.dataDir, 'postgres'), log: logger });
-  opened.defer(() => postgres.stop());
-  return postgres.connectionString;
 }

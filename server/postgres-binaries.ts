@@ -20,12 +20,19 @@ export interface BinariesRequest {
   readonly copyDir: string;
 }
 
+/** Where the binaries are packed, and in which version. */
+export async function postgresPackage(): Promise<{ dir: string; version: string }> {
+  const dir = dirname(dirname(createRequire(import.meta.url).resolve(packageName)));
+  const { version } = JSON.parse(await readFile(join(dir, 'package.json'), 'utf8'));
+  return { dir, version };
+}
+
 /** Finds binaries that start under the account. Throws `database_unavailable` with what they printed. */
 export async function preparePostgresBinaries({ account, copyDir }: BinariesRequest): Promise<PostgresBinaries> {
-  const packageDir = dirname(dirname(createRequire(import.meta.url).resolve(packageName)));
-  const inPlace = await linkAndTry(packageDir, account);
+  const found = await postgresPackage();
+  const inPlace = await linkAndTry(found.dir, account);
   if (inPlace.found) return inPlace.found;
-  const copied = await linkAndTry(await copyPackage(packageDir, copyDir), account);
+  const copied = await linkAndTry(await copyPackage(found, copyDir), account);
   if (copied.found) return copied.found;
   throw new AppError(
     'database_unavailable',
@@ -54,12 +61,11 @@ async function linkLibraries(packageDir: string): Promise<void> {
   }
 }
 
-async function copyPackage(packageDir: string, copyDir: string): Promise<string> {
-  const { version } = JSON.parse(await readFile(join(packageDir, 'package.json'), 'utf8'));
+async function copyPackage({ dir, version }: { dir: string; version: string }, copyDir: string): Promise<string> {
   const target = join(copyDir, `binaries-${version}`);
   await mkdir(copyDir, { recursive: true });
   const temporary = await mkdtemp(join(copyDir, 'unfinished-binaries-'));
-  await cp(packageDir, temporary, { recursive: true });
+  await cp(dir, temporary, { recursive: true });
   await runAs(['chmod', '-R', 'a+rX', temporary], { account: null });
   await rename(temporary, target).catch(async (error: NodeJS.ErrnoException) => {
     await rm(temporary, { recursive: true, force: true });

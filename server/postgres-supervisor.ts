@@ -3,11 +3,12 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { postgresAccount } from './postgres-account.ts';
-import { preparePostgresBinaries } from './postgres-binaries.ts';
+import { postgresPackage, preparePostgresBinaries } from './postgres-binaries.ts';
 import { databaseName, ensureCluster } from './postgres-cluster.ts';
 import type { DirectoryLock } from './postgres-lock.ts';
 import { lockDirectory } from './postgres-lock.ts';
 import { endOrphans } from './postgres-orphans.ts';
+import { forgetProven, keepProven, type Proven, recallProven } from './postgres-proven.ts';
 import { reachingAccount } from './postgres-reach.ts';
 import type { ServerRequest, ServerRun } from './postgres-server.ts';
 import { runServer } from './postgres-server.ts';
@@ -29,6 +30,8 @@ export interface PostgresOptions {
   /** A directory for the database alone; made when missing. */
   readonly dataDir: string;
   readonly log: PostgresLog;
+  /** Called once the server program runs and is getting ready by itself. */
+  readonly onLaunch?: () => void;
   /** Aborting it is the same as `stop()`. */
   readonly signal?: AbortSignal;
   /** False gives up safety against power loss for speed: for tests only. Default true. */
@@ -59,20 +62,43 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   await mkdir(dataDir, { recursive: true });
   const lock = await lockDirectory(dataDir);
   try {
-    const request = await prepare(dataDir, options);
-    const first = await firstRun(request);
-    return supervise({ request, first, lock, options });
+    return supervise({ ...(await start(dataDir, options)), lock, options });
   } catch (error) {
     lock.release();
     throw error;
   }
 }
 
-async function prepare(dataDir: string, { durable = true, log }: PostgresOptions): Promise<ServerRequest> {
-  const clusterDir = join(dataDir, 'cluster');
-  const found = await postgresAccount(clusterDir);
+/** Starts the server as last time, else finds out anew how to. */
+async function start(dataDir: string, options: PostgresOptions): Promise<Started> {
+  const circumstances = [dataDir, process.getuid?.(), await postgresPackage()];
+  const known = await recallProven(dataDir, circumstances);
+  const again = known && (await startAs(known, dataDir, options).catch(() => null));
+  if (again !== null) return again;
+  await forgetProven(dataDir);
+  const proven = await prove(dataDir);
+  const started = await startAs(proven, dataDir, options);
+  await keepProven(dataDir, circumstances, proven);
+  return started;
+}
+
+async function startAs(proven: Proven, dataDir: string, options: PostgresOptions): Promise<Started> {
+  const request = await prepare(proven, dataDir, options);
+  return { request, first: await firstRun(request, options.onLaunch) };
+}
+
+async function prove(dataDir: string): Promise<Proven> {
+  const found = await postgresAccount(join(dataDir, 'cluster'));
   const account = found && (await reachingAccount(found, dataDir));
-  const binaries = await preparePostgresBinaries({ account, copyDir: dataDir });
+  return { account, binaries: await preparePostgresBinaries({ account, copyDir: dataDir }) };
+}
+
+async function prepare(
+  { account, binaries }: Proven,
+  dataDir: string,
+  { durable = true, log }: PostgresOptions,
+): Promise<ServerRequest> {
+  const clusterDir = join(dataDir, 'cluster');
   await ensureCluster({ clusterDir, account, binaries, durable });
   const onLine = (line: string) => {
     if (/^(WARNING|ERROR|FATAL|PANIC)/.test(line)) log.warn({ line }, 'postgres says');
@@ -82,7 +108,7 @@ async function prepare(dataDir: string, { durable = true, log }: PostgresOptions
 }
 
 /** Starts the server for the first time, where a failure is told instead of tried again. */
-async function firstRun(request: ServerRequest): Promise<ServerRun> {
+async function firstRun(request: ServerRequest, onLaunch: () => void = () => {}): Promise<ServerRun> {
   await endOrphans(request.clusterDir);
   const lines: string[] = [];
   const onLine = (line: string) => {
@@ -90,13 +116,17 @@ async function firstRun(request: ServerRequest): Promise<ServerRun> {
     request.onLine(line);
   };
   const run = runServer({ ...request, onLine });
+  onLaunch();
   if (await run.ready) return run;
   throw new AppError('database_unavailable', `PostgreSQL ended at once (${await run.exited}): ${lines.join(' | ')}`);
 }
 
-interface Supervision {
+interface Started {
   readonly request: ServerRequest;
   readonly first: ServerRun;
+}
+
+interface Supervision extends Started {
   readonly lock: DirectoryLock;
   readonly options: PostgresOptions;
 }

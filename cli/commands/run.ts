@@ -8,13 +8,14 @@ import { CliError } from '../cli-error.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { type Build, type BuildRef, type BuildView, followBuild } from '../follow-build.ts';
-import { pipelineNameOf, readGitFacts } from '../git-facts.ts';
+import { type GitFacts, pipelineNameOf, readGitFacts } from '../git-facts.ts';
 import { onStop, type Stops } from '../on-stop.ts';
 import { connectTo, findServer, type OpenServer } from '../open-server.ts';
 import { makeProgress } from '../progress.ts';
 import { showJson } from '../show-json.ts';
 import { showLive } from '../show-live.ts';
 import { showPlain } from '../show-plain.ts';
+import { packSource } from '../source-archive.ts';
 import { uploadSource } from '../upload-source.ts';
 
 interface RunOptions {
@@ -55,14 +56,21 @@ async function run(context: CliContext, target: string, options: RunOptions): Pr
   const { folder, slug } = await readTarget(target, options.dir);
   const stops = onStop();
   const { say: progress, done } = makeProgress(context);
+  const { dataDir } = readConfig(context.config.environment);
+  // Packed and read while the server starts.
+  const archive = packSource(folder, { exclude: isInside(dataDir, folder) ? [dataDir] : [] });
+  const reading = readGitFacts(folder);
   const server = await openServer(context, { progress, stops });
   try {
-    const { dataDir } = readConfig(context.config.environment);
-    const exclude = isInside(dataDir, folder) ? [dataDir] : [];
-    const source = await uploadSource(server, context.config, { folder, exclude });
+    const facts = await reading;
+    const { organization: org } = context.config;
+    const [source, pipeline] = await Promise.all([
+      uploadSource(server, context.config, archive),
+      ensurePipeline(server, org, { name: slug ?? pipelineNameOf(folder), facts }),
+    ]);
     for (const warning of source.warnings) progress(`warning: ${warning}`);
     progress('rendering the pipeline');
-    const ref = await startBuild(context, server, { folder, slug, env, options, digest: source.digest });
+    const ref = await startBuild(context, server, { org, pipeline, facts, slug, env, options, digest: source.digest });
     done();
     if (!context.json) context.stdout.write(`${ref.pipeline} #${ref.number}\n`);
     const build = await watchBuild(context, server, { ref, stops, logs: options.logs === true });
@@ -113,12 +121,21 @@ async function openServer(
   const preparing = new AbortController();
   void stops.first.then(() => preparing.abort());
   const config = { ...readConfig(context.config.environment), port: 0 };
-  const local = await startLocal({ config, cli: context.config, progress, hosts: [], signal: preparing.signal });
+  const local = await startLocal({
+    config,
+    cli: context.config,
+    progress,
+    hosts: [],
+    isBrief: true,
+    signal: preparing.signal,
+  });
   return { ...connectTo(local.url, local.token, local.logPath), close: () => local.close({ end: true }) };
 }
 
 interface StartInput {
-  readonly folder: string;
+  readonly org: string;
+  readonly pipeline: string;
+  readonly facts: GitFacts;
   readonly slug: string | null;
   readonly env: Record<string, string>;
   readonly options: RunOptions;
@@ -126,10 +143,7 @@ interface StartInput {
 }
 
 async function startBuild(context: CliContext, server: OpenServer, input: StartInput): Promise<BuildRef> {
-  const { folder, slug, env, options, digest } = input;
-  const org = context.config.organization;
-  const facts = await readGitFacts(folder);
-  const pipeline = await ensurePipeline(server, org, { name: slug ?? pipelineNameOf(folder), facts });
+  const { org, pipeline, facts, slug, env, options, digest } = input;
   const body = {
     branch: options.branch ?? facts.branch,
     commit: facts.commit,
@@ -152,7 +166,7 @@ async function startBuild(context: CliContext, server: OpenServer, input: StartI
 async function ensurePipeline(
   { client }: OpenServer,
   org: string,
-  { name, facts }: { name: string; facts: { repository: string; branch: string } },
+  { name, facts }: { name: string; facts: GitFacts },
 ): Promise<string> {
   const { slugOf } = await import('@caisson/contracts/ci/slugs');
   const body = { name, repository: facts.repository, default_branch: facts.branch };

@@ -57,6 +57,7 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     cli: context.config,
     progress,
     hosts: options.host,
+    isBrief: false,
     signal: preparing.signal,
   });
   const local = await started.catch((error: unknown) => {

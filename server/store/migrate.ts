@@ -7,9 +7,9 @@ const lockKey = 7_226_101;
 
 /**
  * Brings a database to this version: each missing `NNNN_name.sql`, in order, in a transaction of its own. Safe when several
- * processes start at once. Throws `database_too_new` when a newer version has applied a migration marked `-- breaking`.
+ * processes start at once. Resolves with whether any was missing. Throws `database_too_new` when a newer version has applied a migration marked `-- breaking`.
  */
-export async function migrate(connectionString: string): Promise<void> {
+export async function migrate(connectionString: string): Promise<boolean> {
   const client = new pg.Client({ connectionString });
   await client.connect();
   try {
@@ -17,13 +17,13 @@ export async function migrate(connectionString: string): Promise<void> {
     await client.query(
       'create table if not exists migrations (name text primary key, breaking boolean not null, applied_at timestamptz not null default now())',
     );
-    await applyMissing(client);
+    return await applyMissing(client);
   } finally {
     await client.end();
   }
 }
 
-async function applyMissing(client: pg.Client): Promise<void> {
+async function applyMissing(client: pg.Client): Promise<boolean> {
   const names = (await readdir(migrationsUrl)).filter((name) => name.endsWith('.sql')).sort();
   const { rows } = await client.query<{ name: string; breaking: boolean }>('select name, breaking from migrations');
   const unknown = rows.find((row) => row.breaking && !names.includes(row.name));
@@ -34,9 +34,9 @@ async function applyMissing(client: pg.Client): Promise<void> {
     );
   }
   const applied = new Set(rows.map((row) => row.name));
-  for (const name of names) {
-    if (!applied.has(name)) await apply(client, name);
-  }
+  const missing = names.filter((name) => !applied.has(name));
+  for (const name of missing) await apply(client, name);
+  return missing.length > 0;
 }
 
 async function apply(client: pg.Client, name: string): Promise<void> {

@@ -98,6 +98,19 @@ test('a cold start makes the database, a warm one finds what was written', async
   }
 });
 
+test('what an earlier start found out is found out again when it no longer holds', async () => {
+  const dataDir = usedDir();
+  const path = join(dataDir, 'proven.json');
+  const { circumstances, proven } = JSON.parse(await readFile(path, 'utf8'));
+  const binaries = { ...proven.binaries, postgres: '/nowhere/postgres' };
+  await writeFile(
+    path,
+    JSON.stringify({ circumstances: [dataDir, ...circumstances.slice(1)], proven: { ...proven, binaries } }),
+  );
+  await (await startPostgres({ dataDir, log })).stop();
+  expect(JSON.parse(await readFile(path, 'utf8')).proven.binaries).toEqual(proven.binaries);
+});
+
 test('the server listens on no tcp port and flushes what it commits', async () => {
   const postgres = await startPostgres({ dataDir: usedDir(), log });
   try {
@@ -197,7 +210,7 @@ test('a supervisor killed while it makes the database leaves nothing half made',
   await once(child, 'exit');
   const postgres = await startPostgres({ dataDir, log });
   await postgres.stop();
-  expect((await readdir(dataDir)).sort()).toEqual(['cluster', 'supervisor.lock']);
+  expect((await readdir(dataDir)).sort()).toEqual(['cluster', 'proven.json', 'supervisor.lock']);
 });
 
 test('a directory that holds something else is refused and left alone', async () => {
