@@ -1,0 +1,13 @@
+import { serveHost } from '../server/test/host-socket.ts';
+import { scriptedHost } from '../server/test/scripted-host.ts';
+
+// A host in a process of its own that holds every job until it is told to end it.
+const [hostId = '', socketPath = ''] = process.argv.slice(2);
+const host = scriptedHost(async ({ canceled }) => {
+  await canceled;
+  return { outcome: 'canceled' };
+}, hostId);
+const capacity = { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 };
+await serveHost({ ...host, describe: async () => ({ ...(await host.describe()), capacity }) }, socketPath);
+process.once('disconnect', () => process.exit());
+process.send?.('ready');
