@@ -41,6 +41,16 @@ static _Noreturn void refuse(uint16_t code, const char *what, const char *why) {
 
 static _Noreturn void refuse_errno(const char *what, int number) { refuse(error_code(number), what, strerror(number)); }
 
+/* For want of memory the kernel ends what the agent started, not the agent. What is not dumpable may not write its own settings. */
+static void go_first(void) {
+  prctl(PR_SET_DUMPABLE, 1);
+  int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  ssize_t ignored = fd < 0 ? 0 : write(fd, "500", 3);
+  (void)ignored;
+  if (fd >= 0) close(fd);
+  prctl(PR_SET_DUMPABLE, 0);
+}
+
 /* Descriptors of the agent are all above 2, so the three standard ones can be laid over the old without a clash. */
 static int take_stdio(const struct child *child) {
   int in = child->stdin_fd, out = child->stdout_fd, err = child->stderr_fd;
@@ -112,6 +122,7 @@ _Noreturn void child_exec(const struct child *child) {
   if (child->status_fd != STATUS_FD) dup3(child->status_fd, STATUS_FD, O_CLOEXEC);
   close_from(STATUS_FD + 1);
   if (failure) refuse_errno(child->terminal_fd >= 0 ? "terminal" : "standard streams", failure);
+  go_first();
   take_account(child);
   umask(022);
   if (*child->cwd != '/') refuse(E_INVALID_ARGUMENT, "working directory", "not an absolute path");

@@ -55,6 +55,13 @@ describeAgents('exec', (agent) => {
     expect(stdout).toBe('SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n');
   });
 
+  test('starts what goes first when memory runs out, whoever runs it', async () => {
+    for (const user of ['0', 'nobody']) {
+      const { stdout } = await runToEnd(link, shell('cat /proc/self/oom_score_adj', { user }));
+      expect(stdout).toBe('500\n');
+    }
+  });
+
   test('runs as the user asked for with its groups', async () => {
     const ids = async (user: string): Promise<string> =>
       (await runToEnd(link, shell('echo $(id -u) $(id -g) $(id -G)', { user }))).stdout.trim();
