@@ -6,7 +6,7 @@ import type { Bench, Row, RowResult, SeriesResult } from './row.ts';
 import { rows } from './rows.ts';
 import { summarise } from './statistics.ts';
 import { rowLines } from './table.ts';
-import { checkDocs, writeDocs } from './write-docs.ts';
+import { writeDocs } from './write-docs.ts';
 
 const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--list] [--write-docs]
 
@@ -16,7 +16,6 @@ const usage = `npm run bench -- [--only <row>[,<row>]] [--quick] [--json] [--lis
   --list        names the rows
   --write-docs  measures nothing and writes docs/performance.md, docs/reliability.md and the figures of the README from
                 bench/results and e2e/promises.ts
-  --check-docs  measures nothing and says where docs/reliability.md and e2e/promises.ts differ
   --remark      with --write-docs: a sentence about the circumstances, put above the tables
 `;
 
@@ -27,7 +26,6 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
-    'check-docs': { type: 'boolean', default: false },
     remark: { type: 'string', default: '' },
     help: { type: 'boolean', default: false },
   },
@@ -41,10 +39,6 @@ else if (options.list) for (const { id, title } of rows) process.stdout.write(`$
 else if (options['write-docs']) {
   const written = await writeDocs(await readLatest(), { rows, remark: options.remark });
   say(`wrote ${written.join(', ')}`);
-} else if (options['check-docs']) {
-  const wrong = await checkDocs();
-  for (const line of wrong) say(line);
-  process.exitCode = wrong.length > 0 ? 1 : 0;
 } else await measureAll(chosenRows());
 
 function chosenRows(): readonly Row[] {

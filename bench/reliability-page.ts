@@ -5,7 +5,7 @@ import { markdownTable } from './markdown-table.ts';
 export interface TestedPromise {
   readonly id: string;
   readonly promise: string;
-  /** `file` from the repository's root; `title` as it stands in the file. */
+  /** `file` from the repository's root; `title` as it stands in the file or in one that it imports. */
   readonly faults: readonly { readonly fault: string; readonly file: string; readonly title: string }[];
 }
 
@@ -24,7 +24,7 @@ const opening = `# Reliability
 
 What Caisson promises when something breaks, the faults under which a test shows it, and how to repeat each of them. \`npm test\` runs them all; the command of a line runs that test alone. Where there are figures, they come from the run named with them. Performance has [a page of its own](performance.md).
 
-The tables are written by \`npm run bench -- --write-docs\` from \`e2e/promises.ts\` and from the reports in \`bench/results\`; \`npm run check\` compares them, and fails when a test named here does not exist.
+The tables are written by \`npm run bench -- --write-docs\` from \`e2e/promises.ts\` and from the reports in \`bench/results\`; \`npm run check\` says when they differ, and \`npm test\` when a test named here does not exist.
 `;
 
 /** The text of `docs/reliability.md`. */
@@ -34,10 +34,10 @@ export function reliabilityPage(promises: readonly TestedPromise[], runs: readon
 
 /** The part of the page that depends on `e2e/promises.ts` alone. */
 export function promisesPart(promises: readonly TestedPromise[]): string {
-  const overview = promises.map(({ id, promise, faults }) => [id, promise, `${faults.length}`]);
+  const overview = promises.map(({ id, promise, faults }) => [`[${id}](#${id})`, promise, `${faults.length}`]);
   const sections = promises.map(({ id, promise, faults }) => {
     const lines = faults.map(({ fault, file, title }) => [fault, `\`${testCommand(file, title)}\``]);
-    return `### ${id}: ${promise}\n\n${markdownTable(['Fault', 'Repeat it'], lines)}\n`;
+    return `### ${id}\n\n${promise}\n\n${markdownTable(['Fault', 'Repeat it'], lines)}\n`;
   });
   return ['## Promises\n', `${markdownTable(['', 'Promise', 'Faults'], overview)}\n`, ...sections].join('\n');
 }

@@ -1,14 +1,13 @@
-import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
+import { promises } from '../e2e/promises.ts';
+import { formatted } from './format-markdown.ts';
 import { performancePage } from './performance-page.ts';
 import { readmeFigures } from './readme-figures.ts';
-import { type FaultRun, promisesPart, reliabilityPage, type TestedPromise } from './reliability-page.ts';
+import { type FaultRun, reliabilityPage } from './reliability-page.ts';
 import { readReport } from './results.ts';
 import type { Row, RowResult } from './row.ts';
 
 const root = new URL('../', import.meta.url);
-const formatter = fileURLToPath(new URL('node_modules/.bin/biome', root));
 const [performancePath, reliabilityPath, readmePath] = ['docs/performance.md', 'docs/reliability.md', 'README.md'];
 const marks = { from: '<!-- figures -->', to: '<!-- /figures -->' };
 
@@ -37,37 +36,10 @@ export async function writeDocs(
   { rows, remark }: { rows: readonly Row[]; remark: string },
 ): Promise<readonly string[]> {
   await write(performancePath, performancePage(results, { rows, remark }));
-  const promises = await readPromises();
   const runs = faultRuns.map(async (run) => ({ ...run, report: await readReport(run.name) }));
   await write(reliabilityPath, reliabilityPage(promises, await Promise.all(runs)));
   await write(readmePath, replaceMarked(await readText(readmePath), readmeFigures(results)));
   return [performancePath, reliabilityPath, readmePath];
-}
-
-/** What is wrong with the published pages, as far as a clone without measurements can tell; empty when nothing is. */
-export async function checkDocs(): Promise<readonly string[]> {
-  const promises = await readPromises();
-  const wrong = (await Promise.all(promises.flatMap(({ faults }) => faults.map(missingTest)))).filter(
-    (text) => text !== null,
-  );
-  const page = await readText(reliabilityPath).catch(() => '');
-  // The part alone, formatted, is the same text as in the page.
-  if (!page.includes(formatted(promisesPart(promises)).trim())) {
-    wrong.push(`${reliabilityPath} does not show e2e/promises.ts as it is: npm run bench -- --write-docs`);
-  }
-  return wrong;
-}
-
-async function readPromises(): Promise<readonly TestedPromise[]> {
-  const { promises } = await import(new URL('e2e/promises.ts', root).href);
-  return promises;
-}
-
-async function missingTest({ file, title }: TestedPromise['faults'][number]): Promise<string | null> {
-  const text = await readText(file).catch(() => null);
-  if (text === null) return `e2e/promises.ts names ${file}, which is not there`;
-  const spellings = [title, title.replaceAll("'", "\\'"), title.replaceAll('`', '\\`')];
-  return spellings.some((spelling) => text.includes(spelling)) ? null : `${file} has no test “${title}”`;
 }
 
 function replaceMarked(text: string, content: string): string {
@@ -83,13 +55,4 @@ async function write(path: string, text: string): Promise<void> {
 
 async function readText(path: string): Promise<string> {
   return await readFile(new URL(path, root), 'utf8');
-}
-
-/** As the repository's formatter wants Markdown. */
-function formatted(text: string): string {
-  const { status, stdout, stderr } = spawnSync(formatter, ['format', '--stdin-file-path=page.md'], {
-    ...{ input: text, encoding: 'utf8', cwd: fileURLToPath(root) },
-  });
-  if (status !== 0) throw new Error(`the formatter refused a page: ${stderr}`);
-  return stdout;
 }

@@ -10,7 +10,7 @@ const run: FaultRun = { title: 'Simulation', name: 'simulation', command: 'npm r
 
 test('every fault comes with a command that runs its test alone', () => {
   const part = promisesPart(promises);
-  expect(part).toContain('| I1 | no job is lost | 2 |');
+  expect(part).toContain('| [I1](#I1) | no job is lost | 2 |');
   expect(part).toContain("`npm test -- e2e/kill-up.test.ts -t 'a job goes on \\(once\\)'`");
   expect(part).toContain('-t "nobody\'s job is lost by .* of .*"');
 });
