@@ -52,8 +52,13 @@ function testCommand(file: string, title: string): string {
 function runSection({ title, command, report }: FaultRun): string {
   if (report === null) return `## ${title}\n\nNot run when this page was written: \`${command}\`\n`;
   const { commit, machine, points, ...rest } = report;
-  const numbers = Object.entries(rest).filter(([, value]) => typeof value === 'number');
-  const counted = numbers.map(([name, value]) => [words(name), numberText(Number(value))]);
+  // Of a list, like that of violations, its length is the figure.
+  const figures = Object.entries(rest).map(
+    ([name, value]) => [name, Array.isArray(value) ? value.length : value] as const,
+  );
+  const counted = figures.flatMap(([name, value]) =>
+    typeof value === 'number' ? [[words(name), numberText(value)]] : [],
+  );
   const facts = [
     `\`${command}\``,
     ...(typeof commit === 'string' ? [`commit ${commit}`] : []),

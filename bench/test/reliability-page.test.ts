@@ -17,7 +17,7 @@ test('every fault comes with a command that runs its test alone', () => {
 
 test('the numbers of a report become lines, and its points a table', () => {
   const report = {
-    ...{ seeds: 10_000, seconds: 61.24, violations: 0, commit: 'abc', machine: { cpu: 'X', cores: '2' } },
+    ...{ seeds: 10_000, seconds: 61.24, violations: [], commit: 'abc', machine: { cpu: 'X', cores: '2' } },
     points: [{ name: 'run.accepted', hits: 3, kills: 3 }],
   };
   const page = reliabilityPage(promises, [{ ...run, report }]);
