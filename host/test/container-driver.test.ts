@@ -157,6 +157,14 @@ describe('the container driver', () => {
     await machine.destroy();
   });
 
+  it('leaves it to what a job runs to go first for want of memory, and not to the agent', async () => {
+    const machine = await test.driver.create(test.spec('oom'));
+    const { stdout } = await runInside(machine, 'cat /proc/1/oom_score_adj /proc/self/oom_score_adj');
+    const [agent = 0, command = 0] = stdout.split('\n').map(Number);
+    expect(command).toBeGreaterThan(agent);
+    await machine.destroy();
+  });
+
   it('holds the limits of memory and processes', async () => {
     const shape = { cpus: 1, memoryBytes: 48 * megabyte, diskBytes: 1024 ** 3, pids: 20 };
     const machine = await test.driver.create(test.spec('limited', { shape }));
@@ -196,7 +204,7 @@ describe('the container driver', () => {
     expect(await test.driver.list()).toEqual([]);
   });
 
-  it('leaves nothing when the runtime refuses', async () => {
+  it('leaves nothing when a directory to show is missing', async () => {
     const binds = [{ from: '/nonexistent', to: '/opt/tools' }];
     const create = test.driver.create(test.spec('refused', { readOnlyBinds: binds, egress: 'internet' }));
     await expect(create).rejects.toMatchObject({
@@ -245,5 +253,6 @@ describe('a container driver that is opened and closed', () => {
 
 async function pidFileOf(test: TestDriver, capsuleId: string): Promise<string> {
   const { installationId } = JSON.parse(await readFile(join(test.dataDir, 'installation.json'), 'utf8'));
-  return `/run/caisson/${installationId}/${capsuleId}/pid`;
+  const { vesselId } = JSON.parse(await readFile(join(test.dataDir, 'capsules', capsuleId, 'state.json'), 'utf8'));
+  return `/run/caisson/${installationId}/${vesselId}/pid`;
 }

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CrashBench, type Crashes, openCrashBench } from './crash-bench.ts';
 import type { SceneName } from './crash-scene.ts';
 import { registryProblem, startRegistry, type TestRegistry, writeLayout } from './image-test-registry.ts';
@@ -112,6 +112,12 @@ async function allCrashes(): Promise<readonly (Crashes & { readonly title: strin
   const files = (await readdir(hostUrl)).filter((name) => name.endsWith('.ts'));
   const texts = await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')));
   const points = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));
+  const named = [...Object.keys(scenes), ...Object.keys(laterHits)];
+  for (const each of [...afterCrash, ...twice]) named.push(...each.at.flatMap((crash) => crash?.point ?? []));
+  expect(
+    named.filter((point) => !points.includes(point)),
+    'crash points that are gone from the source',
+  ).toEqual([]);
   const meant = new Set(afterCrash.map((each) => each.at.at(-1)?.point));
   const first = points.toSorted().filter((point) => !meant.has(point));
   const once = first.flatMap((point) =>
