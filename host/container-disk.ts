@@ -1,11 +1,13 @@
-import { access, chown, copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { access, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { CapsuleLayout } from './container-layout.ts';
+import { isDiskFull } from './disk-full.ts';
 import { idMap } from './id-map.ts';
 import { overlayLowers } from './layer-overlay.ts';
+import { exists } from './layer-record.ts';
 import { removeTree } from './layer-tree.ts';
 import { runProgram } from './run-program.ts';
 
@@ -105,8 +107,14 @@ async function makeOwned(directory: string): Promise<void> {
 export async function keepAgent(dataDir: string, agentPath: string, digest: string): Promise<string> {
   const path = join(dataDir, 'agents', digest);
   await mkdir(dirname(path), { recursive: true });
-  await copyFile(agentPath, `${path}.new`);
-  crashPoint('agent.copied');
-  await rename(`${path}.new`, path);
+  try {
+    await copyFile(agentPath, `${path}.new`);
+    crashPoint('agent.copied');
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    await rm(`${path}.new`, { force: true });
+    // The one that is there is the same; on a full disk there is no room for another.
+    if (!isDiskFull(error) || !(await exists(path))) throw error;
+  }
   return path;
 }

@@ -1,9 +1,10 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLayerStore } from '../layer-disk.ts';
+import { runProgram } from '../run-program.ts';
 import { createSourceStore } from '../source-store.ts';
 import { type Archive, type ArchiveEntry, archiveOf, patchedHeader, pieces, raw, tarOf } from './source-archive.ts';
 import { tempDir } from './temp-dir.ts';
@@ -169,6 +170,19 @@ test('damaged bytes are refused, and nothing is left', async () => {
   ];
   for (const archive of damaged) {
     await expect(unpack(archive)).rejects.toMatchObject({ code: 'source_invalid' });
+    await expectNothingLeft(dataDir);
+  }
+});
+
+test('a sparse file as GNU tar packs it is refused in every format, and nothing is left', async () => {
+  const { dataDir, unpack } = await openStores();
+  const tree = await tempDir();
+  await writeFile(join(tree, 'sparse'), 'x');
+  await truncate(join(tree, 'sparse'), 2 ** 40);
+  for (const format of ['gnu', 'oldgnu', 'posix']) {
+    const path = join(tree, `${format}.tar.gz`);
+    await runProgram(['tar', '-C', tree, '--sparse', `--format=${format}`, '-czf', path, 'sparse']);
+    await expect(unpack(raw(await readFile(path)))).rejects.toMatchObject({ code: 'source_invalid' });
     await expectNothingLeft(dataDir);
   }
 });

@@ -1,0 +1,172 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { leaked, type ResourceSnapshot, snapshotResources } from '../leak-check.ts';
+import { type HostRig, openHostRig } from './host-rig.ts';
+import { openSmallDisk, type SmallDisk } from './small-disk.ts';
+import { archiveOf, tarOf } from './source-archive.ts';
+
+let disk: SmallDisk;
+let dataDir: string;
+let rig: HostRig;
+let before: ResourceSnapshot;
+
+beforeAll(async () => {
+  disk = await openSmallDisk({ mebibytes: 96, files: 2_000 });
+  dataDir = join(disk.directory, 'data');
+  await mkdir(dataDir);
+  rig = await openHostRig(dataDir);
+  expect(await rig.run('true')).toMatchObject({ exitCode: 0 });
+  before = await snapshotResources(dataDir);
+});
+afterEach(async () => {
+  await disk.makeRoom();
+  await expect.poll(async () => leaked(before, await snapshotResources(dataDir))).toEqual([]);
+  expect(await halfMade()).toEqual([]);
+});
+afterAll(async () => {
+  await rig.end();
+  await disk.end();
+});
+
+/** Whatever a failure left under a temporary name. */
+async function halfMade(): Promise<string[]> {
+  const names = await Promise.all(['runs', 'layers', 'sources'].map((name) => readdir(join(dataDir, name))));
+  return names.flat().filter((name) => name.startsWith('.tmp-'));
+}
+
+const archive = async (sizeBytes: number) =>
+  archiveOf(await tarOf([{ name: 'file', content: Buffer.alloc(sizeBytes, 'x') }]));
+
+/** Where in the kernel the process whose command line ends like this waits; empty when there is none. */
+async function placeInKernel(end: string): Promise<string> {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (text.endsWith(`${end}\0`)) return readFile(`/proc/${pid}/wchan`, 'utf8').catch(() => '');
+  }
+  return '';
+}
+
+async function* pieces(bytes: Uint8Array) {
+  yield bytes;
+}
+
+test('an assignment that cannot be written down is refused with the reason, and taken when there is room', async () => {
+  const assignment = rig.assignment('echo ran');
+  await disk.fill();
+  await expect(rig.host.startRun(assignment)).rejects.toMatchObject({
+    code: 'disk_full',
+    message: expect.stringContaining('the assignment could not be written down'),
+  });
+  expect((await rig.host.heartbeat()).leases).toEqual([]);
+  await disk.makeRoom();
+  await rig.host.startRun(assignment);
+  expect(await rig.ended(assignment.leaseId)).toMatchObject({ exitCode: 0 });
+  expect(rig.output(assignment.leaseId)).toBe('ran\n');
+});
+
+test('output is held back while the journal cannot be written, and comes whole when there is room', async () => {
+  const lines = 1_000_000;
+  const assignment = rig.assignment(`seq 1 10; sleep 1; seq 11 ${lines}`, { maxOutputBytes: 2 ** 24 });
+  await rig.host.startRun(assignment);
+  await expect.poll(() => rig.output(assignment.leaseId)).toContain('10\n');
+  await disk.fill();
+  await expect.poll(() => placeInKernel(`seq 11 ${lines}`), { timeout: 20_000 }).toMatch(/pipe/);
+  expect((await rig.host.heartbeat()).leases).toEqual([{ leaseId: assignment.leaseId, fence: assignment.fence }]);
+  await disk.makeRoom();
+  expect(await rig.ended(assignment.leaseId)).toMatchObject({ outcome: 'exited', exitCode: 0 });
+  expect(rig.output(assignment.leaseId)).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join(''));
+});
+
+test('a source that does not fit is refused and leaves nothing', async () => {
+  const { digest, bytes } = await archive(1_000);
+  await disk.fill();
+  await expect(rig.host.putBlob(digest, pieces(bytes))).rejects.toMatchObject({ code: 'disk_full' });
+  expect(await rig.host.hasBlob(digest)).toBe(false);
+  await disk.makeRoom();
+  await rig.host.putBlob(digest, pieces(bytes));
+  expect(await rig.host.hasBlob(digest)).toBe(true);
+});
+
+test('a heartbeat says that there is no room for new work, until there is', async () => {
+  expect((await rig.host.heartbeat()).refuses).toBeUndefined();
+  await disk.fill();
+  expect((await rig.host.heartbeat()).refuses).toMatch(/^its disk has only 0 MiB left$/);
+  await disk.makeRoom();
+  expect((await rig.host.heartbeat()).refuses).toBeUndefined();
+  await disk.fillFiles();
+  expect((await rig.host.heartbeat()).refuses).toMatch(/^its disk has room for only 0 more files$/);
+});
+
+const pages = Array.from({ length: 13 }, (_, index) => index * 3 + 2);
+
+test.each([
+  ['bytes', pages.map((count) => () => disk.fill(count * 4096))],
+  ['files', pages.map((count) => () => disk.fillFiles(count))],
+])('wherever the %s run out, a run passes or ends as disk full, and the next one passes', async (_, fillings) => {
+  const outcomes = new Set<string>();
+  for (const [index, fill] of fillings.entries()) {
+    const { digest, bytes } = await archive(40_000 + index);
+    await rig.host.putBlob(digest, pieces(bytes));
+    await fill();
+    const sealAs = `sealed-${_}-${index}`;
+    const assignment = rig.assignment('true', { sourceDigest: digest, sealAs });
+    const result = await rig.host.startRun(assignment).then(
+      () => {
+        // Whoever cannot say its end waits with it for room.
+        const timer = setTimeout(() => disk.makeRoom(), 2_000);
+        return rig.ended(assignment.leaseId).finally(() => clearTimeout(timer));
+      },
+      (error) => ({ outcome: 'refused', code: error.code }) as const,
+    );
+    if (result.outcome === 'exited') expect(result).toMatchObject({ exitCode: 0 });
+    else expect(result).toMatchObject({ code: 'disk_full' });
+    outcomes.add(result.outcome);
+    await disk.makeRoom();
+    const isSealed = (await rig.layers.stackOf(sealAs)) !== null;
+    expect(isSealed).toBe(result.outcome === 'exited');
+    await rig.host.releaseLayer(sealAs);
+    await rig.host.releaseLayer(`source-${digest}`);
+  }
+  expect([...outcomes]).toEqual(expect.arrayContaining(['exited', 'failed']));
+  expect(await rig.run('true')).toMatchObject({ exitCode: 0 });
+});
+
+test('a disk that is given back goes although there is no file left for its mark', async () => {
+  expect(await rig.run('true', { sealAs: 'given-back' })).toMatchObject({ exitCode: 0 });
+  await disk.fillFiles();
+  await rig.host.releaseLayer('given-back').catch((error) => expect(error).toMatchObject({ code: 'ENOSPC' }));
+  expect(await rig.layers.stackOf('given-back')).toBeNull();
+  await rig.host.releaseLayer('given-back');
+});
+
+test('images and sources nobody uses go when room is short, and what is held stays', async () => {
+  await rig.layers.add('unused', 'image', (directory) =>
+    writeFile(join(directory, 'large'), Buffer.alloc(20 * 2 ** 20)),
+  );
+  await disk.fill(2 ** 20);
+  expect((await rig.host.heartbeat()).refuses).toBeDefined();
+  await expect.poll(() => rig.layers.list().map(({ meta }) => meta.layerId)).toEqual(['tiny']);
+  await expect.poll(async () => (await rig.host.heartbeat()).refuses).toBeUndefined();
+});
+
+test('a host that is started anew on a full disk takes up its run, and its output comes whole when there is room', async () => {
+  const own = await openSmallDisk({ mebibytes: 96, files: 2_000 });
+  onTestFinished(() => own.end());
+  const ownDir = join(own.directory, 'data');
+  await mkdir(ownDir);
+  const earlier = await openHostRig(ownDir);
+  const lines = 500_000;
+  const assignment = earlier.assignment(`seq 1 10; sleep 1; seq 11 ${lines}`, { maxOutputBytes: 2 ** 24 });
+  await earlier.host.startRun(assignment);
+  await expect.poll(() => earlier.output(assignment.leaseId)).toContain('10\n');
+  await own.fill();
+  await expect.poll(() => placeInKernel(`seq 11 ${lines}`), { timeout: 20_000 }).toMatch(/pipe/);
+  await earlier.host.close({ end: false });
+  const next = await openHostRig(ownDir);
+  expect((await next.host.heartbeat()).leases).toMatchObject([{ leaseId: assignment.leaseId }]);
+  await own.makeRoom();
+  expect(await next.ended(assignment.leaseId)).toMatchObject({ outcome: 'exited', exitCode: 0 });
+  expect(next.output(assignment.leaseId)).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join(''));
+  await next.end();
+});
