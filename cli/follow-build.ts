@@ -7,6 +7,7 @@ import type { OpenServer } from './open-server.ts';
 
 export type Build = components['schemas']['Build'];
 export type Job = components['schemas']['Job'];
+type JobList = components['schemas']['JobList'];
 
 /** Which build: its place in the paths of the API. */
 export interface BuildRef {
@@ -20,6 +21,8 @@ export interface BuildView {
   /** Called with every state seen; the first call says what the build consists of. */
   update(build: Build, jobs: readonly Job[]): void;
   log(job: Job, stream: OutputStream, text: string): void;
+  /** Called again and again, for what changes by time alone. */
+  tick?(): void;
   /** Called once, after every log was written. */
   finish(build: Build, jobs: readonly Job[]): void;
 }
@@ -31,7 +34,9 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
 }
 
-const lookEveryMs = 50;
+const tickMs = 100;
+/** Of a large build something changes all the time, and each look at it is a large answer. */
+const longestPauseMs = 50;
 const finishedStates: readonly string[] = ['passed', 'failed', 'canceled'];
 const logStates: readonly string[] = [
   'running',
@@ -45,22 +50,47 @@ const logStates: readonly string[] = [
 
 /** Shows a build until it is over, logs included. Resolves with its last state; with what is known when `signal` aborts. */
 export async function followBuild(server: OpenServer, ref: BuildRef, options: FollowOptions): Promise<Build> {
-  const params = { params: { path: ref } };
+  const { view, signal } = options;
   const logs = new Map<string, Promise<void>>();
-  for (;;) {
-    const build = await ask(server.client.GET(buildPath, params));
-    const { data: jobs } = await ask(server.client.GET(jobsPath, params));
-    options.view.update(build, jobs);
-    for (const job of jobs) {
-      if (isLogWanted(job, options.logsOf) && !logs.has(job.id))
+  const ticking = setInterval(() => view.tick?.(), tickMs);
+  try {
+    for (let known: string | undefined; ; ) {
+      const build = await ask(server.client.GET(buildPath, { params: { path: ref } }));
+      const isOver = finishedStates.includes(build.state);
+      const list = await listJobs(server, { ref, known: isOver ? undefined : known, signal });
+      if (list === null) {
+        await Promise.all(logs.values());
+        return build;
+      }
+      const jobs = list.data;
+      known = list.tag;
+      view.update(build, jobs);
+      for (const job of jobs.filter((one) => isLogWanted(one, options.logsOf) && !logs.has(one.id))) {
         logs.set(job.id, showLog(server, { ref, job }, options));
+      }
+      if (isOver) {
+        await Promise.all(logs.values());
+        view.finish(build, jobs);
+        return build;
+      }
+      await delay(Math.min(jobs.length, longestPauseMs), undefined, { signal }).catch(() => {});
     }
-    if (finishedStates.includes(build.state) || options.signal.aborted) {
-      await Promise.all(logs.values());
-      if (!options.signal.aborted) options.view.finish(build, jobs);
-      return build;
-    }
-    await delay(lookEveryMs, undefined, { signal: options.signal }).catch(() => {});
+  } finally {
+    clearInterval(ticking);
+  }
+}
+
+/** The jobs once they, or the build, are not as `known` says; null when `signal` aborts. */
+async function listJobs(
+  { client }: OpenServer,
+  { ref, known, signal }: { ref: BuildRef; known: string | undefined; signal: AbortSignal },
+): Promise<JobList | null> {
+  const query = known === undefined ? {} : { known };
+  try {
+    return await ask(client.GET(jobsPath, { params: { path: ref, query }, signal }));
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
   }
 }
 

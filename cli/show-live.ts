@@ -38,6 +38,7 @@ export function showLive({ write, hasColors, size }: ShowLiveOptions): BuildView
       draw();
     },
     log: (job, _stream, text) => lines.write(nameOf(job), text),
+    tick: draw,
     finish(build, now) {
       jobs = now;
       lines.flush();

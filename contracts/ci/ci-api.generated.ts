@@ -739,7 +739,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the jobs of a build */
+        /**
+         * List the jobs of a build
+         * @description With `known` the answer waits until it would be another one than that which had this `tag`: a way to follow a build without asking again and again.
+         */
         get: operations["listJobs"];
         put?: never;
         post?: never;
@@ -1688,6 +1691,8 @@ export interface components {
         JobList: {
             /** @description The entries. */
             data: components["schemas"]["Job"][];
+            /** @description Differs whenever something about the build or its jobs has changed. */
+            tag: string;
         };
         /** @description What an organization has left. */
         BalanceResponse: {
@@ -4548,7 +4553,10 @@ export interface operations {
     };
     listJobs: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `tag` of an earlier answer; wait for another one, for 20 s at most. */
+                known?: string;
+            };
             header?: never;
             path: {
                 /** @description Slug of the organization. */

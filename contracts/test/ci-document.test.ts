@@ -48,6 +48,10 @@ const allowed: readonly { readonly reason: string; readonly ours?: RegExp; reado
     ours: /^schema Create(?:Repo)?BuildRequest\.(?:source_digest|stop_on_failure|source_slug)\? /,
   },
   {
+    reason: 'our addition: a build can be followed without asking again and again',
+    ours: /^operation listJobs query known\? |^schema JobList\.tag /,
+  },
+  {
     reason: 'our addition: a pipeline says what it is called in its source',
     ours: /^schema CreatePipelineRequest\.source_slug\? /,
   },

@@ -12,6 +12,10 @@ export interface Engine {
   cancelBuild(buildId: string): Promise<void>;
   /** Calls back after new output or a new state of a job was committed, here or in another control plane; returns the unsubscribe. */
   onJobChange(jobId: string, wake: () => void): () => void;
+  /** The same for a build and the states of its jobs. */
+  onBuildChange(buildId: string, wake: () => void): () => void;
+  /** Aborts when whoever waits for a change shall go without, since the process is about to stop. */
+  readonly waitsOver: AbortSignal;
 }
 
 export interface NewBuild {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi } from '@caisson/contracts/host-api';
 import { createBuild } from './create-build.ts';
@@ -40,6 +41,7 @@ export async function makeEngine({ connectionString, ...options }: EngineOptions
 export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   const stopping = new AbortController();
   const waiting = new AbortController();
+  setMaxListeners(0, waiting.signal);
   const links = new Set<Promise<void>>();
   const placing = startLoop(
     { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
@@ -72,6 +74,8 @@ export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
       crashPoint('cancel.recorded');
     },
     onJobChange: (jobId, wake) => deps.notifications.on('job', jobId, wake),
+    onBuildChange: (buildId, wake) => deps.notifications.on('build', buildId, wake),
+    waitsOver: waiting.signal,
     attachHost(host) {
       const own = new AbortController();
       const link = linkHost(deps, host, AbortSignal.any([stopping.signal, own.signal])).catch((error) =>

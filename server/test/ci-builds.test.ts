@@ -367,6 +367,26 @@ describe('jobs', () => {
     }
   });
 
+  test('whoever knows them is answered when something has changed', async () => {
+    const made = await start({ ...required, pipeline_ir: graph });
+    const path = `${builds()}/${made.json.number}`;
+    const { tag } = (await rig.call('GET', `${path}/jobs`)).json;
+    expect((await rig.call('GET', `${path}/jobs?known=other`)).json.tag).toBe(tag);
+    const order: string[] = [];
+    const waiting = rig.call('GET', `${path}/jobs?known=${tag}`).then(({ json }) => {
+      order.push('answered');
+      return json;
+    });
+    // Long after the question has arrived.
+    await rig.call('GET', `${path}/jobs`);
+    order.push('asked');
+    await rig.call('PUT', `${path}/cancel`);
+    const answer = await waiting;
+    expect(order).toEqual(['asked', 'answered']);
+    expect(answer.tag).not.toBe(tag);
+    expect(answer.data.every(({ state }: { state: string }) => state === 'canceled')).toBe(true);
+  });
+
   test('one of another build is not found', async () => {
     const [one, two] = [
       await start({ ...required, pipeline_ir: graph }),

@@ -8,11 +8,12 @@ import {
   type JsonSchema,
   listOf,
   nullable,
+  own,
   record,
+  ref,
   text,
   time,
   uuid,
-  wholeList,
 } from './schema.ts';
 
 const scope = ['organization_not_found', 'pipeline_not_found', 'build_not_found'] as const;
@@ -26,6 +27,11 @@ export const jobOperations: readonly Operation[] = [
     tag: 'jobs',
     security: 'bearer',
     summary: 'List the jobs of a build',
+    description:
+      'With `known` the answer waits until it would be another one than that which had this `tag`: a way to follow a build without asking again and again.',
+    query: {
+      known: own(text('`tag` of an earlier answer; wait for another one, for 20 s at most.', { maxLength: 64 })),
+    },
     answer: { status: 200, schema: 'JobList', description: 'All jobs; each comes after those it depends on.' },
     refusals: scope,
   },
@@ -59,5 +65,8 @@ export const jobSchemas: Readonly<Record<string, JsonSchema>> = {
     started_at: nullable(time('When its command started.')),
     finished_at: nullable(time('When it ended.')),
   }),
-  JobList: wholeList('Job', 'Jobs of a build.'),
+  JobList: record('Jobs of a build.', {
+    data: listOf(ref('Job'), 'The entries.'),
+    tag: own(text('Differs whenever something about the build or its jobs has changed.')),
+  }),
 };
