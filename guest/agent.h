@@ -141,8 +141,11 @@ int vm_sync(void);
 int vm_tsc(void);
 /* vm-network.c */
 bool network_up(const char *link);
-/* vm-jail.c: `<uid> <gid of /dev/kvm> <network namespace|none> <root> <run directory> [<cgroup.procs>...] -- <program>...` */
+/* vm-jail.c: `<uid> <network namespace|none> <root> <run directory> [<cgroup.procs>...] -- <program>...` */
 int run_jail(char **words);
+
+/* activate.c: `<pid> <start ticks> <hostname> <bytes of /dev/shm> <mount point> <overlay options> [<directory> <place inside>]...` */
+int run_activate(int count, char **words);
 
 /* error.c */
 uint16_t error_code(int number);

@@ -19,7 +19,8 @@ static int fail(const char *what) {
 
 static int usage(void) {
   fputs("usage: caisson-agent listen <socket> -- <program> [argument...]\n"
-        "       caisson-agent serve [port]\n", stderr);
+        "       caisson-agent serve [port]\n"
+        "       caisson-agent activate <pid> <start ticks> <hostname> <shm bytes> <mount point> <options> [<from> <to>]...\n", stderr);
   return 2;
 }
 
@@ -58,7 +59,8 @@ int main(int count, char **arguments) {
   if (count >= 2 && strcmp(arguments[1], "boot") == 0) return vm_boot(arguments + 2);
   if (count == 2 && strcmp(arguments[1], "sync") == 0) return vm_sync();
   if (count == 2 && strcmp(arguments[1], "tsc") == 0) return vm_tsc();
-  if (count >= 9 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);
+  if (count >= 8 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);
+  if (count >= 8 && count % 2 == 0 && strcmp(arguments[1], "activate") == 0) return run_activate(count - 2, arguments + 2);
   if ((count == 2 || count == 3) && strcmp(arguments[1], "serve") == 0) return run_serve(arguments[2]);
   return usage();
 }

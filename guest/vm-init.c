@@ -191,6 +191,8 @@ static void enter_root(void) {
 static void set_limits(const struct boot *boot) {
   struct rlimit files = {.rlim_cur = 65536, .rlim_max = OPEN_FILES};
   setrlimit(RLIMIT_NOFILE, &files);
+  /* A program may ask for more than the machine has, as on a big host: what it uses is what is limited. */
+  write_text("/proc/sys/vm/overcommit_memory", "1", 0644);
   must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
   write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids", 0644);
   mkdir("/sys/fs/cgroup/capsule", 0755);

@@ -49,36 +49,33 @@ static void enter(const char *root, const char *run_dir) {
   if (mount(root, root, NULL, MS_BIND, NULL) < 0) fail(root);
   bind("/dev/null", root, "/dev/null", 0);
   bind("/dev/urandom", root, "/dev/urandom", 0);
-  if (access("/dev/kvm", F_OK) == 0) bind("/dev/kvm", root, "/dev/kvm", 0);
   bind(run_dir, root, "/run", MS_NOSUID | MS_NODEV | MS_NOEXEC);
   if (mount(NULL, root, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL) < 0) fail(root);
   if (chroot(root) < 0 || chdir("/") < 0) fail(root);
 }
 
-/* Everything but the right to open /dev/kvm, which goes by its group. */
-static void become(const char *user, const char *kvm_group) {
+static void become(const char *user) {
   uid_t id = (uid_t)strtoul(user, NULL, 10);
-  gid_t kvm = (gid_t)strtoul(kvm_group, NULL, 10);
   if (id == 0) {
     errno = EINVAL;
     fail("user");
   }
-  if (setgroups(kvm ? 1 : 0, &kvm) < 0 || setresgid(id, id, id) < 0) fail("group");
+  if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0) fail("group");
   for (unsigned long capability = 0; capability < CAPABILITIES; capability++) prctl(PR_CAPBSET_DROP, capability);
   if (setresuid(id, id, id) < 0) fail("user");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fail("privileges");
 }
 
 int run_jail(char **words) {
-  char *user = words[0], *kvm_group = words[1], *network = words[2], *root = words[3], *run_dir = words[4];
-  for (words += 5; *words && strcmp(*words, "--") != 0; words++) write_own_pid(*words);
+  char *user = words[0], *network = words[1], *root = words[2], *run_dir = words[3];
+  for (words += 4; *words && strcmp(*words, "--") != 0; words++) write_own_pid(*words);
   if (!*words || !words[1]) return 2;
   /* Neither a terminal's signals nor the end of the host reach a machine. */
   setsid();
   signal(SIGPIPE, SIG_IGN);
   join_network(network);
   enter(root, run_dir);
-  become(user, kvm_group);
+  become(user);
   execv(words[1], words + 1);
   fail(words[1]);
 }

@@ -16,6 +16,8 @@ const skippedBytesMax = 1_048_576;
  */
 export async function openGuestPort(socketPath: string, hello: Buffer, signal: AbortSignal): Promise<Socket> {
   const socket = createConnection(socketPath);
+  // Its end is told by `close` as well, whoever listens by then.
+  socket.on('error', () => {});
   try {
     await once(socket, 'connect', { signal });
     socket.write(Buffer.concat([Buffer.alloc(paddingBytes), hello]));

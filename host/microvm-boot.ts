@@ -30,8 +30,6 @@ export interface MicrovmContext {
   readonly initramfsPath: string;
   readonly accelerator: Accelerator;
   readonly tscKhz: number;
-  /** Group that may open /dev/kvm; 0 for none. */
-  readonly kvmGroup: number;
   /** How long a machine may take from its first instruction to its agent's greeting. */
   readonly bootTimeoutMs: number;
   /** Machines this process holds. */
@@ -91,12 +89,13 @@ async function start(context: MicrovmContext, layout: MicrovmLayout, spec: Machi
     makeCgroup(hierarchy, layout.cgroupPath, limits),
     disksOf(kit, layout, spec),
   ]);
-  const opened = await openFiles(disks);
+  const opened = await openFiles(disks, context.accelerator === 'kvm');
   try {
     let fd = firstFileFd;
     const argv = qemuArguments({
       accelerator: context.accelerator,
       tscKhz: context.tscKhz,
+      kvmFd: context.accelerator === 'kvm' ? fd++ : null,
       cpus: Math.max(1, Math.ceil(spec.shape.cpus)),
       ramBytes,
       disks: disks.map((disk) => ({ ...disk, chain: disk.chain.map(({ format }) => ({ format, fd: fd++ })) })),
@@ -105,7 +104,6 @@ async function start(context: MicrovmContext, layout: MicrovmLayout, spec: Machi
     });
     return await startQemu({
       ...{ agentPath, uid, argv, groupFiles, rootDir: kit.rootDir, runDir: layout.runDir },
-      kvmGroup: context.accelerator === 'kvm' ? context.kvmGroup : 0,
       networkNamespace: null,
       files: opened.map((file) => file.fd),
       onStarted: (process) => writeMicrovmState(layout, { ...state, process }),
@@ -115,9 +113,11 @@ async function start(context: MicrovmContext, layout: MicrovmLayout, spec: Machi
   }
 }
 
-async function openFiles(disks: readonly MachineDisk[]): Promise<readonly FileHandle[]> {
+/** What QEMU inherits, in the order of its descriptors. */
+async function openFiles(disks: readonly MachineDisk[], usesKvm: boolean): Promise<readonly FileHandle[]> {
   const opened: FileHandle[] = [];
   try {
+    if (usesKvm) opened.push(await open('/dev/kvm', constants.O_RDWR));
     for (const { writable, chain } of disks)
       for (const [depth, { path }] of chain.entries())
         opened.push(await open(path, writable && depth === 0 ? constants.O_RDWR : constants.O_RDONLY));
@@ -164,20 +164,19 @@ async function meetAgent(context: MicrovmContext, { layout, cgroup, qemu, isNew 
 
 /** A guest that ended itself leaves QEMU standing; its console then says why, and QEMU goes. */
 async function watchEnd(qemu: QemuProcess): Promise<string> {
-  const ownEnd = guestEnd(qemu);
-  const cause = await Promise.race([ownEnd, qemu.ended]);
-  return cause ?? qemu.ended;
-}
-
-async function guestEnd({ qmp, ref, ended }: QemuProcess): Promise<string | null> {
-  for await (const { name } of qmp.events()) {
-    if (name !== 'SHUTDOWN') continue;
-    const words = await lastConsoleLines(qmp, 3);
-    if (await isAlive(ref)) process.kill(ref.pid, 'SIGKILL');
-    await ended;
-    return words === '' ? 'its kernel shut down' : `its kernel shut down; its console: ${words}`;
-  }
-  return null;
+  let cause: string | null = null;
+  const watch = async () => {
+    for await (const { name } of qemu.qmp.events()) {
+      if (name === 'SHUTDOWN') cause = `its kernel shut down; its console: ${await lastConsoleLines(qemu.qmp, 3)}`;
+      else if (name === 'STOP' && (await machineStatus(qemu.qmp)) === 'internal-error')
+        cause = 'its processor came to a state from which it cannot go on';
+      if (cause !== null && (await isAlive(qemu.ref))) process.kill(qemu.ref.pid, 'SIGKILL');
+    }
+  };
+  // What cannot be asked any more is ending, and that is awaited.
+  watch().catch(() => {});
+  const end = await qemu.ended;
+  return cause === null ? end : `${cause} (${end})`;
 }
 
 /** Takes up a machine of an earlier process; null when it is dead, was never whole, or its agent does not answer. */

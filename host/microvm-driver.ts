@@ -1,4 +1,4 @@
-import { readdir, rm, rmdir, stat } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
@@ -20,6 +20,8 @@ export interface MicrovmDriverOptions {
   /** Sockets of live machines, for all data directories of this machine. Default `/run/caisson`. */
   readonly runRoot?: string;
   readonly accelerator: Accelerator;
+  /** How long a machine may take until its agent greets; the default depends on the accelerator. */
+  readonly bootTimeoutMs?: number;
   /** The agent's binary; built when missing. */
   readonly agentPath?: string;
   /** Gets short lines while QEMU is fetched. */
@@ -42,16 +44,15 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
   const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress } = options;
   const installation = await openInstallation(dataDir, options.runRoot ?? '/run/caisson');
   const agentPath = options.agentPath ?? (await buildAgent());
-  const [hierarchy, kit, tscKhz, kvmGroup] = await Promise.all([
+  const [hierarchy, kit, tscKhz] = await Promise.all([
     readCgroupHierarchy(),
     prepareQemuKit({ kitsDir, ...(progress ? { progress } : {}) }),
     accelerator === 'tcg' ? measureTsc(agentPath) : 0,
-    readKvmGroup(),
   ]);
   const initramfsPath = await prepareInitramfs(kit, agentPath);
-  const bootTimeoutMs = bootTimeoutsMs[accelerator];
+  const bootTimeoutMs = options.bootTimeoutMs ?? bootTimeoutsMs[accelerator];
   return {
-    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, kvmGroup, bootTimeoutMs },
+    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, bootTimeoutMs },
     live: new Map(),
   };
 }
@@ -106,10 +107,6 @@ async function directoriesIn(path: string): Promise<readonly string[]> {
 async function measureTsc(agentPath: string): Promise<number> {
   const { stdout } = await runProgram([agentPath, 'tsc']);
   return Number(stdout) || 0;
-}
-
-async function readKvmGroup(): Promise<number> {
-  return (await stat('/dev/kvm').catch(() => null))?.gid ?? 0;
 }
 
 function requireRoot(): void {

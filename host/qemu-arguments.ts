@@ -13,6 +13,8 @@ export interface QemuDisk {
 
 export interface QemuMachine {
   readonly accelerator: Accelerator;
+  /** Number of the descriptor of /dev/kvm in QEMU's process: it need not be allowed to open it. */
+  readonly kvmFd: number | null;
   /** Frequency of the processor's time stamp counter, which a guest cannot measure under emulation; 0 when not known. */
   readonly tscKhz: number;
   readonly cpus: number;
@@ -29,7 +31,7 @@ export const qemuSockets = { control: 'qmp.sock', agent: 'agent.sock' } as const
 
 /** Where the guest's console can be read by name over the control socket. */
 export const consoleName = 'console';
-const consoleBytes = 65_536;
+export const consoleBytes = 65_536;
 
 /** The program and its arguments for a machine that boots, in the root of the kit. It waits for `cont` before its first instruction. */
 export function qemuArguments(machine: QemuMachine): readonly string[] {
@@ -53,11 +55,13 @@ export function qemuArguments(machine: QemuMachine): readonly string[] {
   ];
 }
 
-function machineArguments({ accelerator, cpus, ramBytes }: QemuMachine): readonly string[] {
-  const accel = accelerator === 'tcg' ? 'tcg,tb-size=64' : accelerator;
+function machineArguments({ accelerator, kvmFd, cpus, ramBytes }: QemuMachine): readonly string[] {
+  const device = kvmFd === null ? '' : `,device=/dev/fdset/${kvmFd}`;
+  const accel = accelerator === 'tcg' ? 'tcg,tb-size=64' : `${accelerator}${device}`;
   // One bit of `host` is announced by some hypervisors that refuse it when it is set.
   const cpu = accelerator === 'tcg' ? 'max' : accelerator === 'kvm' ? 'host,-arch-capabilities' : 'host';
   return [
+    ...(kvmFd === null ? [] : ['-add-fd', `fd=${kvmFd},set=${kvmFd}`]),
     ...['-machine', 'microvm,memory-backend=ram', '-accel', accel, '-cpu', cpu, '-smp', String(cpus)],
     ...['-m', `size=${ramBytes / 2 ** 20}M`, '-object', `memory-backend-ram,id=ram,size=${ramBytes}`],
   ];

@@ -20,8 +20,6 @@ export interface QemuStart {
   readonly agentPath: string;
   /** User and group id, used by nobody else. */
   readonly uid: number;
-  /** Group that may open /dev/kvm; 0 for none. */
-  readonly kvmGroup: number;
   /** Path of a network namespace to join; null for one of its own without a way out. */
   readonly networkNamespace: string | null;
   readonly rootDir: string;
@@ -82,16 +80,8 @@ function controlSocket(runDir: string): string {
   return join(runDir, qemuSockets.control);
 }
 
-function spawnJailed({
-  agentPath,
-  uid,
-  kvmGroup,
-  networkNamespace,
-  rootDir,
-  runDir,
-  ...rest
-}: QemuStart): ChildProcess {
-  const walls = [uid, kvmGroup, networkNamespace ?? 'none', rootDir, runDir, ...rest.groupFiles].map(String);
+function spawnJailed({ agentPath, uid, networkNamespace, rootDir, runDir, ...rest }: QemuStart): ChildProcess {
+  const walls = [uid, networkNamespace ?? 'none', rootDir, runDir, ...rest.groupFiles].map(String);
   const child = spawn(agentPath, ['jail', ...walls, '--', ...rest.argv], {
     stdio: ['ignore', 'ignore', 'pipe', ...rest.files],
     env: {},

@@ -1,4 +1,4 @@
-import { consoleName } from './qemu-arguments.ts';
+import { consoleBytes, consoleName } from './qemu-arguments.ts';
 import { isRecord } from './qemu-json.ts';
 import type { QmpClient } from './qmp-client.ts';
 
@@ -18,18 +18,18 @@ export async function stopMachine(qmp: QmpClient): Promise<void> {
   await qmp.execute('stop');
 }
 
-const consoleBytes = 8_192;
+/** What a kernel or our init says when it cannot go on; a trace of registers that follows tells nobody anything. */
+const tellingLine = /caisson: |Kernel panic|Out of memory|BUG: /;
 
-/** The last lines of the guest's console, without control characters; empty when QEMU does not answer any more. */
+/** The last telling lines of the guest's console, without control characters; empty when QEMU does not answer any more. */
 export async function lastConsoleLines(qmp: QmpClient, count: number): Promise<string> {
-  const parameters = { device: consoleName, size: consoleBytes * 8, format: 'base64' };
+  const parameters = { device: consoleName, size: consoleBytes, format: 'base64' };
   const answer = await qmp.execute('ringbuf-read', parameters, 1_000).catch(() => '');
-  const text = Buffer.from(typeof answer === 'string' ? answer : '', 'base64')
-    .toString('latin1')
-    .slice(-consoleBytes);
-  const lines = text.split(/[\r\n]+/).map((line) => line.replace(/[^\x20-\x7e]/g, ''));
-  return lines
-    .filter((line) => line !== '')
-    .slice(-count)
-    .join('; ');
+  const text = Buffer.from(typeof answer === 'string' ? answer : '', 'base64').toString('latin1');
+  const lines = text
+    .split(/[\r\n]+/)
+    .map((line) => line.replace(/[^\x20-\x7e]/g, '').slice(0, 200))
+    .filter((line) => line !== '');
+  const telling = lines.filter((line) => tellingLine.test(line));
+  return (telling.length > 0 ? telling : lines).slice(-count).join('; ');
 }

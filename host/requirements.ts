@@ -1,11 +1,12 @@
-import { constants } from 'node:fs';
-import { access, mkdtemp, open, readFile, rm, statfs } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { chooseAccelerator, describeChoice } from './accelerator-probe.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { createContainerDriver } from './container-driver.ts';
 import { buildAgent } from './guest-binary.ts';
 import { readHostResolvers } from './network-resolvers.ts';
+import { findQemuKit } from './qemu-kit.ts';
 import { runProgram } from './run-program.ts';
 
 /** One thing a host needs. `missing`: nothing runs without it; `warning`: something is worse or not known. */
@@ -34,7 +35,7 @@ export async function hostRequirements(dataDir = '/'): Promise<readonly Requirem
     checkResolvers(),
     checkForwarding(),
     checkDisk(dataDir),
-    checkKvm(),
+    checkMicrovm(dataDir),
   ];
   return (await Promise.all(checks)).flat();
 }
@@ -158,14 +159,20 @@ async function existingParent(path: string): Promise<string> {
   return exists || path === '/' ? path : existingParent(join(path, '..'));
 }
 
-/** That the device opens proves nothing about booting a guest on it, so this never says ok. */
-async function checkKvm(): Promise<Requirement> {
-  const why = 'only micro-virtual machines need it, containers do not';
+/** Boots a guest, once per boot of this machine. Never missing: without, capsules are containers. */
+async function checkMicrovm(dataDir: string): Promise<Requirement> {
+  const name = 'micro-VMs';
+  const microvmDir = join(dataDir, 'host', 'microvm');
+  const kitsDir = join(microvmDir, 'kits');
+  if ((await findQemuKit(kitsDir)) === null) {
+    return warning(name, 'not tried: QEMU and a guest kernel (76 MB) are fetched when they are first used', null);
+  }
   try {
-    await (await open('/dev/kvm', constants.O_RDWR)).close();
-    return warning('kvm', `/dev/kvm opens, but no guest has been booted on it to prove it; ${why}`, null);
+    const choice = await chooseAccelerator({ dataDir: microvmDir, kitsDir });
+    const isFast = choice.accelerator !== 'tcg';
+    return isFast ? ok(name, describeChoice(choice)) : warning(name, describeChoice(choice), null);
   } catch (error) {
-    return warning('kvm', `not usable (${messageOf(error)}); ${why}`, null);
+    return warning(name, messageOf(error), null);
   }
 }
 

@@ -1,0 +1,146 @@
+import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { platform, release } from 'node:os';
+import { join } from 'node:path';
+import { AppError } from '@caisson/contracts/app-error';
+import { withFileLock } from './image-lock.ts';
+import { createMicrovmDriver, type MicrovmDriverOptions } from './microvm-driver.ts';
+import type { Accelerator } from './qemu-arguments.ts';
+import { isRecord } from './qemu-json.ts';
+import { prepareQemuKit, type QemuKit } from './qemu-kit.ts';
+
+/** What became of a guest that was booted with one accelerator. */
+export interface AcceleratorTrial {
+  readonly accelerator: Accelerator;
+  readonly works: boolean;
+  /** Why not, in words of QEMU or of the guest. */
+  readonly detail: string;
+  /** From nothing to the first answer of the agent; null when none came. */
+  readonly bootMs: number | null;
+}
+
+/** The accelerator to use, the first that works, and every trial on the way to it. */
+export interface AcceleratorChoice {
+  readonly accelerator: Accelerator;
+  readonly trials: readonly AcceleratorTrial[];
+}
+
+export type ProbeOptions = Pick<MicrovmDriverOptions, 'runRoot' | 'agentPath' | 'progress'> & {
+  /** The answer is kept here; made when missing. */
+  readonly dataDir: string;
+  readonly kitsDir: string;
+};
+
+/** Counts up when machines start to need something else of an accelerator. */
+const probeVersion = 1;
+/** Where an accelerator works at all, a guest boots in a fraction of this. */
+const hardwareTimeoutMs = 10_000;
+const emulationTimeoutMs = 90_000;
+
+/**
+ * Finds the accelerator by booting a real guest with each, fastest first: a device that opens proves nothing. Each has a time limit.
+ * The answer is kept for as long as QEMU, the guest's kernel and this boot of the host are the same. Throws `runtime_unavailable`
+ * with what every one said when not even emulation works.
+ */
+export async function chooseAccelerator(options: ProbeOptions): Promise<AcceleratorChoice> {
+  const kit = await prepareQemuKit(options);
+  const circumstances = await describeCircumstances(kit);
+  const path = join(options.dataDir, 'accelerator-probe.json');
+  const kept = await readKept(path, circumstances);
+  if (kept !== null) return kept;
+  await mkdir(options.dataDir, { recursive: true });
+  const { signal } = new AbortController();
+  return withFileLock(join(options.dataDir, 'accelerator-probe.lock'), signal, async () => {
+    const choice = (await readKept(path, circumstances)) ?? (await tryAll(options));
+    await writeFile(`${path}.new`, `${JSON.stringify({ circumstances, ...choice }, null, 2)}\n`);
+    await rename(`${path}.new`, path);
+    return choice;
+  });
+}
+
+async function tryAll(options: ProbeOptions): Promise<AcceleratorChoice> {
+  const trials: AcceleratorTrial[] = [];
+  for (const accelerator of await candidates()) {
+    const trial = await tryAccelerator(options, accelerator);
+    trials.push(trial);
+    if (trial.works) return { accelerator, trials };
+  }
+  const said = trials.map(({ accelerator, detail }) => `${accelerator}: ${detail}`).join('; ');
+  throw new AppError('runtime_unavailable', `no micro-virtual machine boots on this host. ${said}`);
+}
+
+/** One line for people, e.g. for `caisson doctor`. */
+export function describeChoice({ accelerator, trials }: AcceleratorChoice): string {
+  const words = { kvm: 'KVM', hvf: 'Hypervisor.framework', tcg: 'emulation (TCG)' } as const;
+  const failed = trials.filter(({ works }) => !works);
+  const bootMs = trials.find(({ works }) => works)?.bootMs;
+  const problems = failed.map(
+    (trial) => `${words[trial.accelerator]} is present, but a guest does not boot (${trial.detail})`,
+  );
+  const slower = accelerator === 'tcg' ? ', which is much slower' : '';
+  return [...problems, `using ${words[accelerator]}${slower}; a guest booted in ${bootMs} ms`].join('; ');
+}
+
+async function candidates(): Promise<readonly Accelerator[]> {
+  if (platform() === 'darwin') return ['hvf', 'tcg'];
+  const hasKvm = await access('/dev/kvm').then(
+    () => true,
+    () => false,
+  );
+  return hasKvm ? ['kvm', 'tcg'] : ['tcg'];
+}
+
+/** In an installation of its own, so that a live host is not in the way; what a killed predecessor left there goes first. */
+async function tryAccelerator(options: ProbeOptions, accelerator: Accelerator): Promise<AcceleratorTrial> {
+  const dataDir = join(options.dataDir, 'accelerator-probe');
+  const bootTimeoutMs = accelerator === 'tcg' ? emulationTimeoutMs : hardwareTimeoutMs;
+  try {
+    const driver = await createMicrovmDriver({ ...options, dataDir, accelerator, bootTimeoutMs });
+    await driver.destroy(probeSpec.capsuleId);
+    try {
+      const startedAtMs = performance.now();
+      const machine = await driver.create(probeSpec);
+      await machine.guest.ping();
+      const bootMs = Math.round(performance.now() - startedAtMs);
+      return { accelerator, works: true, detail: '', bootMs };
+    } finally {
+      await driver.destroy(probeSpec.capsuleId);
+      await driver.close();
+      await rm(dataDir, { recursive: true, force: true });
+    }
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    return { accelerator, works: false, detail, bootMs: null };
+  }
+}
+
+const probeSpec = {
+  capsuleId: 'probe',
+  layers: [],
+  shape: { cpus: 1, memoryBytes: 64 * 2 ** 20, diskBytes: 64 * 2 ** 20, pids: 16 },
+  egress: 'none',
+  readOnlyBinds: [],
+  hostname: 'probe',
+} as const;
+
+async function describeCircumstances({ qemuVersion, kernelVersion }: QemuKit): Promise<string> {
+  const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  return [probeVersion, qemuVersion, kernelVersion, release(), bootId.trim()].join(' / ');
+}
+
+async function readKept(path: string, circumstances: string): Promise<AcceleratorChoice | null> {
+  const text = await readFile(path, 'utf8').catch(() => '{}');
+  try {
+    const kept: unknown = JSON.parse(text);
+    if (!isRecord(kept) || kept.circumstances !== circumstances || !Array.isArray(kept.trials)) return null;
+    const trials = kept.trials.filter(isTrial);
+    const accelerator = trials.find(({ works }) => works)?.accelerator;
+    return accelerator === undefined ? null : { accelerator, trials };
+  } catch {
+    return null;
+  }
+}
+
+function isTrial(value: unknown): value is AcceleratorTrial {
+  if (!isRecord(value) || typeof value.works !== 'boolean' || typeof value.detail !== 'string') return false;
+  return ['kvm', 'hvf', 'tcg'].includes(String(value.accelerator));
+}

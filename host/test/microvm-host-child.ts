@@ -1,0 +1,21 @@
+import { parseArgs } from 'node:util';
+import { createMicrovmDriver } from '../microvm-driver.ts';
+
+/** A host process to be killed: creates one machine with a process that counts, and says so. */
+const { values } = parseArgs({
+  options: { 'data-dir': { type: 'string' }, 'kits-dir': { type: 'string' }, image: { type: 'string' } },
+});
+const { 'data-dir': dataDir = '', 'kits-dir': kitsDir = '', image = '' } = values;
+const driver = await createMicrovmDriver({ dataDir, kitsDir, accelerator: 'tcg' });
+const machine = await driver.create({
+  capsuleId: 'orphan',
+  layers: [image],
+  shape: { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 },
+  egress: 'none',
+  readOnlyBinds: [],
+  hostname: 'orphan',
+});
+const script = 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done';
+await machine.guest.exec({ argv: ['/bin/sh', '-c', script], env: { PATH: '/bin' }, cwd: '/', processId: 7 });
+console.log('ready');
+setInterval(() => {}, 1_000);

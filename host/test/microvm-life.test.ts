@@ -1,0 +1,89 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { Machine } from '../machine-driver.ts';
+import type { DriverUnderTest } from './hostile-suite.ts';
+import { openMicrovmTestDriver } from './microvm-test-driver.ts';
+import { runInside } from './test-driver.ts';
+import { microvmProblem, testKitsDir } from './test-kit.ts';
+
+const problem = await microvmProblem();
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
+
+describe.skipIf(problem !== null)('a micro-virtual machine', () => {
+  let test: DriverUnderTest;
+  beforeAll(async () => {
+    test = await openMicrovmTestDriver();
+  });
+  afterAll(() => test.end());
+
+  it('outlives its host, and the next one goes on where it was', async () => {
+    await startAndKillHost(test);
+    expect(await test.driver.list()).toEqual(['orphan']);
+    const machine = await test.driver.adopt('orphan');
+    if (machine === null) throw new Error('it was not adopted');
+    const process = await machine.guest.attach(7, 0);
+    const lines: string[] = [];
+    for await (const { bytes, endOffset } of process?.output() ?? []) {
+      lines.push(...Buffer.from(bytes).toString().trim().split('\n'));
+      process?.acknowledge(endOffset);
+      if (lines.length > 40) break;
+    }
+    expect(lines).toEqual(lines.map((_, index) => String(index + 1)));
+    await machine.destroy();
+    expect(await test.driver.list()).toEqual([]);
+  });
+
+  it('runs behind walls that hold QEMU as well, and its death is told with the cause', async () => {
+    const machine = await test.driver.create(test.spec('walled'));
+    const pid = await qemuPid(test, 'walled');
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1];
+    const ids = field('Uid')?.split('\t') ?? [];
+    expect(new Set(ids).size).toBe(1);
+    expect(Number(ids[0])).toBeGreaterThanOrEqual(1_000_000_000);
+    expect([field('CapEff'), field('CapBnd')]).toEqual(['0000000000000000', '0000000000000000']);
+    expect([field('NoNewPrivs'), field('Seccomp'), field('Groups')?.trim()]).toEqual(['1', '2', '']);
+    for (const namespace of ['net', 'mnt', 'ipc', 'uts'])
+      expect(await readlink(`/proc/${pid}/ns/${namespace}`)).not.toBe(await readlink(`/proc/self/ns/${namespace}`));
+    expect((await readdir(`/proc/${pid}/root`)).toSorted()).not.toContain('home');
+
+    process.kill(pid, 'SIGKILL');
+    expect(await machine.died).toMatchObject({
+      outOfMemory: false,
+      detail: expect.stringContaining('killed by SIGKILL'),
+    });
+    await expect(machine.guest.ping()).rejects.toMatchObject({ code: 'guest_lost' });
+    await expect(test.driver.remains('walled').stop()).rejects.toMatchObject({ code: 'snapshot_failed' });
+    await machine.destroy();
+    expect(await test.driver.list()).toEqual([]);
+  });
+
+  it('whose kernel panics is dead, and its last words are told', async () => {
+    const machine = await test.driver.create(test.spec('panics'));
+    expect(await crash(machine)).toMatch(/its kernel shut down; its console: .*Kernel panic/);
+    await machine.destroy();
+  });
+});
+
+async function startAndKillHost(test: DriverUnderTest): Promise<void> {
+  const childPath = join(import.meta.dirname, 'microvm-host-child.ts');
+  const words = ['--data-dir', test.dataDir, '--kits-dir', testKitsDir, '--image', test.imageDir];
+  const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [said] = await once(child.stdout, 'data');
+  expect(String(said)).toBe('ready\n');
+  const exit = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exit;
+}
+
+async function qemuPid({ dataDir }: DriverUnderTest, capsuleId: string): Promise<number> {
+  return JSON.parse(await readFile(join(dataDir, 'capsules', capsuleId, 'state.json'), 'utf8')).process.pid;
+}
+
+async function crash(machine: Machine): Promise<string> {
+  await runInside(machine, 'echo c > /proc/sysrq-trigger').catch(() => {});
+  return (await machine.died).detail;
+}
