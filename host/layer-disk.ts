@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { access, chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
@@ -10,6 +10,7 @@ import {
   exists,
   type Layer,
   type LayerMeta,
+  readBootId,
   readLayer,
   setMark,
   writeNewLayer,
@@ -53,7 +54,7 @@ async function open(options: Required<LayerStoreOptions>): Promise<LayerState> {
   const root = join(options.dataDir, 'layers');
   // A capsule's root is not root here, and has to pass through to its own disk.
   await mkdir(root, { recursive: true, mode: 0o711 });
-  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const bootId = await readBootId();
   const state: LayerState = {
     root,
     options,

@@ -30,6 +30,11 @@ export interface Layer {
 
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
+/** Another one each time the machine starts. */
+export async function readBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
 /** Refuses ids that cannot be a file name; throws `invalid_argument`. */
 export function checkName(what: string, name: string): void {
   if (!namePattern.test(name))

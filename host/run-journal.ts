@@ -5,7 +5,7 @@ import type { CancelReason, RunAssignment, RunEvent, RunResult } from '@caisson/
 import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
 import { asAppError } from './container-errors.ts';
 import { openJournalFile } from './journal-file.ts';
-import { writeAtomically } from './layer-record.ts';
+import { readBootId, writeAtomically } from './layer-record.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
 export interface JournalRecord {
@@ -73,6 +73,7 @@ export async function createJournal(runsDir: string, assignment: RunAssignment):
     await mkdir(temporary, { recursive: true });
     await writeFile(join(temporary, 'assignment.json'), JSON.stringify(assignment));
     await writeFile(join(temporary, 'messages'), '');
+    await writeFile(join(temporary, 'boot'), await readBootId());
     crashPoint('assignment.written');
     await rename(temporary, directory);
   } catch (error) {
@@ -83,9 +84,16 @@ export async function createJournal(runsDir: string, assignment: RunAssignment):
   return openJournal(runsDir, assignment.leaseId);
 }
 
-/** Takes up the history of a run; throws when it is not readable. */
+/**
+ * Takes up the history of a run; throws when it is not readable. That of an earlier boot of the machine is not: a power cut may have
+ * taken any part of it, and of what it speaks of.
+ */
 export async function openJournal(runsDir: string, leaseId: string): Promise<RunJournal> {
   const directory = join(runsDir, leaseId);
+  const bootId = await readBootId();
+  // An earlier version did not write it down.
+  if ((await readFile(join(directory, 'boot'), 'utf8').catch(() => bootId)) !== bootId)
+    throw new Error(`${directory} was written before the machine started anew`);
   const assignment = JSON.parse(await readFile(join(directory, 'assignment.json'), 'utf8')) as RunAssignment;
   const path = join(directory, 'messages');
   const bytes = await readFile(path);

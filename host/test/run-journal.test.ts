@@ -1,4 +1,5 @@
-import { appendFile, readdir, readFile, truncate } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { appendFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createJournal, openJournal } from '../run-journal.ts';
@@ -102,4 +103,14 @@ test('notes outlive the process and are told to nobody', async () => {
   expect(records.map(({ seq, event }) => [seq, event.kind])).toEqual([[1, 'started']]);
   expect(position).toBe(journal.size);
   await journal.close();
+});
+
+test('a journal of an earlier boot of the machine is not taken up, one of an earlier version is', async () => {
+  const runsDir = await tempDir();
+  await (await createJournal(runsDir, testAssignment)).close();
+  const bootPath = join(runsDir, leaseId, 'boot');
+  await writeFile(bootPath, randomUUID());
+  await expect(openJournal(runsDir, leaseId)).rejects.toThrow('before the machine started anew');
+  await rm(bootPath);
+  await (await openJournal(runsDir, leaseId)).close();
 });
