@@ -13,7 +13,8 @@ export interface HostApi {
   putBlob(digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /**
    * Takes over a run. Resolves once the assignment is durable on the host; from then on the host runs it on its own, whatever
-   * happens to the control plane. A repeat with the same lease and fence changes nothing.
+   * happens to the control plane or, while the machine is up, to the host: its command is started at most once. A repeat with the same
+   * lease and fence changes nothing.
    */
   startRun(assignment: RunAssignment): Promise<void>;
   /** Ends a run: SIGTERM to the command's process group, SIGKILL after its `graceMs`. An unknown lease is not an error. */
