@@ -188,13 +188,15 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
   const state = await readMicrovmState(layout);
   if (!state?.process || !(await cgroup.processes()).includes(state.process.pid)) return null;
   await cgroup.thaw();
+  const qemu = await adoptQemu(state.process, layout.runDir).catch(() => null);
+  if (qemu === null) return null;
   try {
-    const qemu = await adoptQemu(state.process, layout.runDir);
     // One that was only being created had not run yet.
-    if ((await machineStatus(qemu.qmp)) !== 'running') return null;
+    if ((await machineStatus(qemu.qmp)) !== 'running') throw new AppError('guest_lost', 'it never ran');
     await markDisk(layout, false);
     return await meetAgent(context, { layout, cgroup, qemu, isNew: false });
   } catch {
+    qemu.qmp.close();
     return null;
   }
 }
