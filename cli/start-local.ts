@@ -52,10 +52,11 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
     openControlPlane({ config, logger, postgres }),
     hosts.length === 0 ? openHost({ config, cli, progress, isBrief, signal }) : null,
   ]);
-  const [controlPlane, host] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
+  const [controlPlane, opened] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
     ControlPlane | null,
-    StartedHost | null,
+    OpenedHost | null,
   ];
+  const host = opened?.host ?? null;
   const close = async ({ end }: { end: boolean }) => {
     await removeServerRecord(dataDir, process.pid);
     try {
@@ -66,7 +67,9 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
   };
   try {
     if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
+    // Before it has prepared everything: what it runs from before would be lost if it was not heard from soon.
     if (host !== null) controlPlane.attachHost(host);
+    await opened?.prepared;
     for (const address of addresses) controlPlane.attachHost(connectHost(address));
     const token = await keepToken(config, controlPlane);
     await writeServerRecord(dataDir, { url: controlPlane.url, pid: process.pid });
@@ -108,7 +111,13 @@ async function openControlPlane(options: ControlPlaneOptions): Promise<ControlPl
   return startControlPlane(options);
 }
 
-async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<StartedHost> {
+interface OpenedHost {
+  readonly host: StartedHost;
+  /** The image that jobs start from unless they name another one, and the tools, are there. */
+  readonly prepared: Promise<void>;
+}
+
+async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<OpenedHost> {
   const { config, cli, progress, isBrief, signal } = options;
   const { startHost } = await import('@caisson/host/start-host');
   const host = await startHost({
@@ -117,14 +126,10 @@ async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<StartedHo
     tools: renderTools,
     ...(isBrief ? { networkPoolSize: briefPoolSize } : {}),
   });
-  try {
-    if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
-    await host.prepare(defaultImage, progress, signal);
-    return host;
-  } catch (error) {
-    await host.close({ end: true });
-    throw error;
-  }
+  if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
+  const prepared = host.prepare(defaultImage, progress, signal);
+  prepared.catch(() => {});
+  return { host, prepared };
 }
 
 /** The token for commands on this machine, kept in the data directory. */

@@ -15,7 +15,7 @@ let up: Up;
 beforeAll(async () => {
   rig = await startRig();
   networks = [await openHostNetwork(), await openHostNetwork(), await openHostNetwork()];
-  hosts = await Promise.all(networks.map((network) => rig.host(network)));
+  hosts = await Promise.all(networks.map((network) => rig.host({ network })));
   up = await rig.up(hosts.flatMap(({ socket }) => ['--host', socket]));
 });
 afterAll(async () => {

@@ -15,7 +15,7 @@ beforeAll(async () => {
   rig = await startRig();
   network = await openHostNetwork();
   relay = await openSlowRelay(network.where);
-  await rig.host(network);
+  await rig.host({ network });
   up = await rig.up(['--host', relay.where]);
 });
 afterEach(async () => {

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url));
 const node = `${repositoryDir}node_modules/.bin/node`;
-const main = `${repositoryDir}cli/main.ts`;
 
 /** A command line that runs beside the test. */
 export interface Program {
@@ -25,6 +25,8 @@ export interface Program {
 export interface ProgramOptions {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Another version of the whole repository. */
+  readonly tree?: string;
   /** In this network namespace. */
   readonly netns?: string;
   /** Through the script at the root instead of its node right away. */
@@ -34,11 +36,14 @@ export interface ProgramOptions {
 /** Starts `caisson` with these words. */
 export function startCaisson(
   words: readonly string[],
-  { env, cwd = repositoryDir, launcher, netns }: ProgramOptions,
+  { env, cwd = repositoryDir, launcher, netns, tree = repositoryDir }: ProgramOptions,
 ): Program {
   // `ip netns exec` would hide the control groups.
   const enter = netns === undefined ? [] : ['nsenter', `--net=/run/netns/${netns}`];
-  const [command = node, ...first] = [...enter, ...(launcher ? [`${repositoryDir}caisson`] : [node, main])];
+  const [command = node, ...first] = [
+    ...enter,
+    ...(launcher ? [`${repositoryDir}caisson`] : [node, join(tree, 'cli', 'main.ts')]),
+  ];
   const child = spawn(command, [...first, ...words], {
     cwd,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...env },

@@ -18,9 +18,9 @@ export interface Rig {
   /** Environment of every program of this installation. */
   readonly env: Readonly<Record<string, string>>;
   /** `caisson up`, when it serves. */
-  up(words?: readonly string[]): Promise<Up>;
+  up(words?: readonly string[], options?: Pick<ProgramOptions, 'tree'>): Promise<Up>;
   /** `caisson host`, when it listens: on the socket in the data directory, or on a network with a data directory of its own. */
-  host(network?: HostNetwork): Promise<Host>;
+  host(options?: Pick<ProgramOptions, 'tree'> & { readonly network?: HostNetwork }): Promise<Host>;
   /** Any other command. */
   start(words: readonly string[], options?: Omit<ProgramOptions, 'env'>): Program;
   /** Ends what still runs and checks that nothing of it is left on the machine. */
@@ -58,8 +58,12 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
     programs.push(program);
     return program;
   };
-  const startHost = async (dataDir: string, words: readonly string[], netns?: string): Promise<Host> => {
-    const program = start(['--json', 'host', '--data-dir', dataDir, ...words], netns === undefined ? {} : { netns });
+  const startHost = async (
+    dataDir: string,
+    words: readonly string[],
+    options: Omit<ProgramOptions, 'env'>,
+  ): Promise<Host> => {
+    const program = start(['--json', 'host', '--data-dir', dataDir, ...words], options);
     const { socket, address } = await program.event('host');
     return { ...program, dataDir, socket: String(socket ?? address) };
   };
@@ -75,18 +79,18 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
     env: rigEnv,
     start,
     stop: stopAll,
-    async up(words = []) {
-      const program = start(['--json', 'up', ...words]);
+    async up(words = [], options = {}) {
+      const program = start(['--json', 'up', ...words], options);
       const { url } = await program.event('up');
       return { ...program, url: String(url), builds: openBuilds(String(url), token) };
     },
-    async host(network) {
-      if (network === undefined) return startHost(dataDir, []);
+    async host({ network, ...options } = {}) {
+      if (network === undefined) return startHost(dataDir, [], options);
       const own = await mkdtemp(join(tmpdir(), 'caisson-e2e-host-'));
       otherDirs.push(own);
       await mkdir(join(own, 'host'), { mode: 0o711 });
       await seedImage(join(own, 'host'));
-      return startHost(own, ['--listen', network.where], network.netns);
+      return startHost(own, ['--listen', network.where], { ...options, netns: network.netns });
     },
     async end() {
       await stopAll();

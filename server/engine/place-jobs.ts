@@ -3,12 +3,13 @@ import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { type HostView, type Placement, place } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
-import { leaseMs } from './lease.ts';
 import type { Notice } from './notifications.ts';
 import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
 /** Of the advisory lock under which jobs are placed. */
 export const placementKey = 7_226_103;
+/** A host that has missed a heartbeat keeps its leases for a while, but is given no more. */
+const silentMs = 8_000;
 const jobsPerPage = 500;
 const jobsPerRound = 500;
 
@@ -123,7 +124,7 @@ export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readon
       fn.sum<number | null>('capsules.cpus').as('used_cpus'),
       sql<number | null>`sum(capsules.memory_bytes)::float8`.as('used_memory'),
       sql<number | null>`sum(capsules.disk_bytes)::float8`.as('used_disk'),
-      sql<boolean>`coalesce(hosts.last_seen_at > clock_timestamp() - ${leaseMs} * interval '1 millisecond', false)`.as(
+      sql<boolean>`coalesce(hosts.last_seen_at > clock_timestamp() - ${silentMs} * interval '1 millisecond', false)`.as(
         'is_online',
       ),
     ])

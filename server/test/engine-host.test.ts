@@ -179,3 +179,20 @@ test('a build that cannot be changed does not keep the others of its host', asyn
   await sql`update jobs set scheduled_at = now() where build_id = ${broken.build.id}`.execute(rig.db);
   host.wipe();
 });
+
+test('a host that has missed a heartbeat is given no new job, and keeps what it has', async () => {
+  const hosts = [scriptedHost(() => exited(0)), scriptedHost(() => exited(0))];
+  rig = await engineRig(hosts);
+  await expect.poll(() => rig.db.selectFrom('hosts').select('id').execute()).toHaveLength(2);
+  const [silent, other] = hosts;
+  if (silent === undefined || other === undefined) return;
+  silent.isCutOff = true;
+  const isSilent = sql<boolean>`last_seen_at < clock_timestamp() - interval '8 seconds'`;
+  const silence = () => rig.db.selectFrom('hosts').select('id').where(isSilent).execute();
+  await expect.poll(silence, { timeout: 20_000 }).toEqual([{ id: silent.hostId }]);
+  const { build } = await rig.build(ir(Object.fromEntries(Array.from({ length: 6 }, (_, at) => [`j${at}`, ['work']]))));
+  expect((await rig.ended(build.id)).status).toBe('passed');
+  expect(Object.values(await rig.jobs(build.id)).map(({ attempt }) => attempt)).toEqual(Array(6).fill(1));
+  expect(other.taken).toHaveLength(6);
+  silent.isCutOff = false;
+});

@@ -1,0 +1,70 @@
+import { rm } from 'node:fs/promises';
+import { type TestContext, test } from 'vitest';
+import { countedIr, expectUndisturbed } from './counted-job.ts';
+import { checkOut, oldVersions } from './old-tree.ts';
+import { startRig } from './rig.ts';
+
+const versions = await oldVersions();
+
+test.skipIf(versions.length > 0)(
+  'SKIPPED: an upgrade needs the history of this repository (git fetch --unshallow)',
+  (context) => {
+    context.skip('there is no earlier commit here');
+  },
+);
+
+test.for(versions)(
+  'a build begun under $title goes on under this one',
+  { concurrent: true, timeout: 120_000 },
+  async (version, context) => {
+    const tree = await checkOut(version);
+    const rig = await startRig();
+    try {
+      const old = await orSkip(context, rig.up([], { tree }));
+      const number = await old.builds.create({ pipeline_ir: countedIr });
+      await old.builds.logged(number, 'lines', 'line 10\n');
+      old.signal('SIGKILL');
+      await old.ended;
+      const up = await rig.up();
+      await expectUndisturbed(up.builds, number, await up.builds.ended(number));
+      const next = await up.builds.create({ pipeline_ir: countedIr });
+      await expectUndisturbed(up.builds, next, await up.builds.ended(next));
+    } finally {
+      await rig.end();
+      await rm(tree, { recursive: true });
+    }
+  },
+);
+
+test.for(versions)(
+  'a host of $title serves a control plane of this one',
+  { concurrent: true, timeout: 120_000 },
+  async (version, context) => {
+    const tree = await checkOut(version);
+    const rig = await startRig();
+    try {
+      const host = await orSkip(context, rig.host({ tree }));
+      const old = await rig.up(['--host', host.socket], { tree });
+      const number = await old.builds.create({ pipeline_ir: countedIr });
+      await old.builds.logged(number, 'lines', 'line 10\n');
+      old.signal('SIGKILL');
+      await old.ended;
+      const up = await rig.up(['--host', host.socket]);
+      await up.builds.logged(number, 'lines', 'line 30\n');
+      host.signal('SIGKILL');
+      await host.ended;
+      await rig.host();
+      await expectUndisturbed(up.builds, number, await up.builds.ended(number));
+      up.signal('SIGINT');
+      await up.ended;
+    } finally {
+      await rig.end();
+      await rm(tree, { recursive: true });
+    }
+  },
+);
+
+/** An earlier version that does not start on this machine proves nothing. */
+async function orSkip<T>({ skip }: TestContext, starting: Promise<T>): Promise<T> {
+  return starting.catch((error: unknown) => skip(`SKIPPED: the earlier version does not start: ${error}`));
+}
