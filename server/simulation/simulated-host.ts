@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto';
+import type {
+  CancelReason,
+  HostDescription,
+  HostHeartbeat,
+  LeaseRef,
+  RunAck,
+  RunAssignment,
+  RunMessage,
+} from '@caisson/contracts/host-api';
+import { beginRun, failed, finishRun, type RunPlace, type SimulatedRun, stopRun } from './simulated-run.ts';
+import type { RunRecord, World } from './world.ts';
+
+/** The receiving end of `HostApi.watch`. */
+export interface MessageStream {
+  isOpen: boolean;
+  send(message: RunMessage): void;
+  close(why: string): void;
+}
+
+/**
+ * A host that keeps to `contracts/host-api.ts`: an assignment is durable before the call is answered, messages have no gaps and are
+ * sent until they are acknowledged, the capsules outlive the process. How long anything takes is the seed's.
+ */
+export interface SimulatedHost {
+  readonly name: string;
+  readonly id: string;
+  readonly isUp: boolean;
+  readonly layers: ReadonlySet<string>;
+  /** Runs it has not forgotten. */
+  leases(): readonly LeaseRef[];
+  describe(): HostDescription;
+  heartbeat(): HostHeartbeat;
+  hasBlob(digest: string): boolean;
+  putBlob(digest: string, bytes: Uint8Array): void;
+  startRun(assignment: RunAssignment): void;
+  cancelRun(lease: LeaseRef, reason: CancelReason): void;
+  watch(stream: MessageStream): void;
+  acknowledge(acks: readonly RunAck[]): void;
+  releaseLayer(layerId: string): void;
+  /** The process ends; its capsules go on, and it comes back to them. */
+  crash(downMs: number): void;
+  /** Everything on its disk is gone. */
+  wipe(): void;
+}
+
+/** What a host has: on its disk, and in its process. */
+interface HostState extends RunPlace {
+  readonly blobs: Map<string, Uint8Array>;
+  readonly runs: Map<string, SimulatedRun>;
+  wipes: number;
+  isUp: boolean;
+  stream: MessageStream | null;
+  /** What would have happened while the process was away. */
+  parked: (() => void)[];
+}
+
+const quickProvisionMs = 100;
+const slowProvisionMs = 3_000;
+
+export function openHost(world: World, { name, id, room }: { name: string; id: string; room: number }): SimulatedHost {
+  const state = makeState(world, name);
+  const { blobs, layers, runs } = state;
+  const leases = () => [...runs.values()].map(({ assignment: { leaseId, fence } }) => ({ leaseId, fence }));
+  return {
+    ...{ name, id, layers, leases },
+    get isUp() {
+      return state.isUp;
+    },
+    describe: () => ({
+      ...{ hostId: id, protocol: 1 },
+      driver: { driver: 'container', runtime: 'simulated', memorySnapshots: false },
+      capacity: { cpus: room, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 },
+    }),
+    heartbeat: () => ({ hostId: id, leases: leases() }),
+    hasBlob: (digest) => blobs.has(digest),
+    putBlob(digest, bytes) {
+      if (createHash('sha256').update(bytes).digest('hex') !== digest) throw new Error('blob_digest_mismatch');
+      blobs.set(digest, bytes);
+    },
+    startRun: (assignment) => takeRun(world, state, assignment),
+    cancelRun({ leaseId, fence }, reason) {
+      const run = runs.get(leaseId);
+      if (run === undefined) return;
+      if (run.assignment.fence !== fence)
+        world.fail('contract', `${name} was told to end fence ${fence} of another lease`);
+      stopRun(world, state, { run, reason });
+    },
+    watch(next) {
+      state.stream?.close('another one watches');
+      state.stream = next;
+      for (const run of runs.values()) run.sent = run.acknowledged;
+      state.onMessage();
+    },
+    acknowledge: (acks) => acknowledge(world, state, acks),
+    releaseLayer: (layerId) => void layers.delete(layerId),
+    crash: (downMs) => crash(world, state, downMs),
+    wipe() {
+      world.history.say(name, 'loses everything on its disk');
+      state.wipes += 1;
+      for (const { record } of runs.values()) record.isWiped = true;
+      for (const lost of [runs, layers, blobs]) lost.clear();
+    },
+  };
+}
+
+function makeState({ timeline }: World, name: string): HostState {
+  const state: HostState = {
+    ...{ name, wipes: 0, isUp: true, stream: null, parked: [] },
+    ...{ layers: new Set(), blobs: new Map(), failures: new Map(), runs: new Map() },
+    later(run, delayMs, work) {
+      const happen = () => {
+        if (state.runs.get(run.assignment.leaseId) !== run || run.isFinished) return;
+        if (state.isUp) work();
+        else state.parked.push(happen);
+      };
+      timeline.after(delayMs, happen);
+    },
+    onMessage() {
+      const { stream, isUp } = state;
+      if (stream?.isOpen !== true || !isUp) return;
+      for (const run of state.runs.values()) {
+        for (const message of run.messages.slice(run.sent)) stream.send(message);
+        run.sent = run.messages.length;
+      }
+    },
+  };
+  return state;
+}
+
+function takeRun(world: World, state: HostState, assignment: RunAssignment): void {
+  const { name, runs } = state;
+  const { leaseId, fence, env, work } = assignment;
+  if (runs.has(leaseId)) return;
+  const run: SimulatedRun = {
+    ...{ assignment, record: recordOf(world, assignment), messages: [], reason: null },
+    ...{ isStarted: false, isFinished: false, sent: 0, acknowledged: 0 },
+  };
+  runs.set(leaseId, run);
+  const { CAISSON_JOB_KEY: key = work.kind } = env;
+  world.history.say(name, `fence ${fence}: takes ${key}`);
+  const longestMs = world.draws.chance(0.1, `${name} slow`) ? slowProvisionMs : quickProvisionMs;
+  state.later(run, world.draws.unit(`${name} provision`) * longestMs, () => beginRun(world, state, run));
+}
+
+/** A lease that comes a second time, after its disk was wiped, is a new run to the host. */
+function recordOf({ ledger, records, fail }: World, { leaseId, fence }: RunAssignment): RunRecord {
+  const known = records.get(leaseId);
+  if (known?.isWiped === false) return known;
+  if (known !== undefined && (ledger.leases.get(leaseId)?.seq ?? 0) > 0) {
+    fail('I4', `fence ${fence} is run again from its start, and messages of its first run are in the log`);
+  }
+  const record = { leaseId, fence, messages: [], begun: 0, lastDelivered: 0, isWiped: false };
+  records.set(leaseId, record);
+  return record;
+}
+
+function acknowledge({ fail, history }: World, { name, runs }: HostState, acks: readonly RunAck[]): void {
+  for (const { leaseId, seq } of acks) {
+    const run = runs.get(leaseId);
+    if (run === undefined) continue;
+    if (seq > run.messages.length) fail('I4', `message ${seq} was acknowledged and never written`);
+    run.acknowledged = Math.max(run.acknowledged, seq);
+    if (!run.isFinished || seq < run.messages.length) continue;
+    runs.delete(leaseId);
+    history.say(name, `fence ${run.assignment.fence}: everything is acknowledged; forgets it`);
+  }
+}
+
+function crash(world: World, state: HostState, downMs: number): void {
+  if (!state.isUp) return;
+  state.isUp = false;
+  state.stream?.close('the host is gone');
+  state.stream = null;
+  world.history.say(state.name, 'crashes');
+  world.stats.hostCrashes += 1;
+  world.timeline.after(downMs, () => recover(world, state));
+}
+
+/** The next process takes up the runs of the last; now and then a capsule did not live that long. */
+function recover(world: World, state: HostState): void {
+  const { name } = state;
+  state.isUp = true;
+  world.history.say(name, 'is back');
+  for (const run of state.runs.values()) {
+    const isDead = run.isStarted && !run.isFinished && world.draws.chance(0.15, `${name} capsule died`);
+    if (isDead) finishRun(world, state, { run, result: failed('sandbox_lost') });
+  }
+  const waiting = state.parked;
+  state.parked = [];
+  for (const happen of waiting) world.timeline.after(world.draws.unit(`${name} recovers`) * 100, happen);
+}

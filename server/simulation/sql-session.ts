@@ -1,0 +1,136 @@
+import type { PoolClient } from 'pg';
+import { openDatabase } from '../store/database.ts';
+
+export interface Answer {
+  readonly command: string;
+  readonly rows: readonly unknown[];
+  readonly rowCount: number;
+}
+
+/**
+ * One connection to a real PostgreSQL whose clock is the simulation's. Everybody in the simulation speaks over it: transactions come one
+ * after the other, so none ever waits for a lock, and the order of everything is the seed's.
+ */
+export interface SqlSession {
+  query(text: string, parameters: readonly unknown[]): Promise<Answer>;
+  begin(): Promise<void>;
+  commit(): Promise<void>;
+  rollback(): Promise<void>;
+  /** Empties every table, as after a fresh start. */
+  clear(): Promise<void>;
+  /** From here on the database's clock is read from `clock`. */
+  follow(clock: () => number): void;
+  close(): Promise<void>;
+}
+
+/**
+ * `clock_timestamp()` and `now()` that read a setting stand before PostgreSQL's own on the search path, and in the defaults of columns:
+ * the control plane's SQL stays as it is.
+ */
+const simulatedClock = `
+  create schema if not exists simulation;
+  create or replace function simulation.now() returns timestamptz stable language sql
+    as $$ select to_timestamp(current_setting('simulation.now_ms')::float8 / 1000) $$;
+  create or replace function simulation.clock_timestamp() returns timestamptz stable language sql
+    as $$ select to_timestamp(current_setting('simulation.now_ms')::float8 / 1000) $$;
+  do $$
+  declare found record;
+  begin
+    for found in select table_name, column_name from information_schema.columns
+      where table_schema = 'public' and column_default in ('now()', 'pg_catalog.now()')
+    loop
+      execute format('alter table public.%I alter column %I set default simulation.now()', found.table_name, found.column_name);
+      execute format('alter table public.%I set (autovacuum_enabled = false)', found.table_name);
+    end loop;
+  end $$`;
+
+/** One connection with one plan per statement is what makes thousands of seeds cheap. */
+const settings = `
+  set search_path = simulation, public, pg_catalog;
+  set plan_cache_mode = force_generic_plan;
+  set jit = off;
+  set synchronous_commit = off;
+  set client_min_messages = warning`;
+
+const tables = [
+  ...['events', 'log_chunks', 'job_logs', 'layers', 'job_dependencies', 'jobs', 'leases', 'capsules', 'builds'],
+  ...['hosts', 'pipelines', 'organizations'],
+];
+const clearsPerVacuum = 20;
+
+/** Without the triggers of foreign keys, since everything goes. */
+const clearing = `
+  begin;
+  set local session_replication_role = replica;
+  ${tables.map((table) => `delete from ${table}`).join(';\n  ')};
+  select setval('leases_fence_seq', 1, false), setval('events_id_seq', 1, false);
+  commit`;
+
+/** Opens a session on a migrated database that holds nothing; the database's defaults are changed for good. */
+export async function openSqlSession(connectionString: string): Promise<SqlSession> {
+  const { pool, close } = openDatabase(connectionString, 1);
+  const client = await pool.connect();
+  await client.query(simulatedClock);
+  await client.query(settings);
+  return makeSession(client, close);
+}
+
+/** Rows that are inserted take the time as their default. */
+function needsClock(text: string): boolean {
+  return text.includes('clock_timestamp') || text.includes('insert');
+}
+
+function makeSession(client: PoolClient, close: () => Promise<void>): SqlSession {
+  const names = new Map<string, string>();
+  let readClock = (): number => 0;
+  let toldMs = Number.NaN;
+  let clears = 0;
+
+  function nameOf(text: string): string {
+    const known = names.get(text);
+    if (known !== undefined) return known;
+    names.set(text, `s${names.size}`);
+    return nameOf(text);
+  }
+
+  /** What sets the clock, if it has moved since. */
+  function clockText(): string {
+    const nowMs = readClock();
+    if (nowMs === toldMs) return '';
+    toldMs = nowMs;
+    return `set simulation.now_ms = '${nowMs}';`;
+  }
+
+  return {
+    async query(text, parameters) {
+      const clock = needsClock(text) ? clockText() : '';
+      if (clock !== '') await client.query(clock);
+      const { command, rows, rowCount } = await client.query({ name: nameOf(text), text, values: [...parameters] });
+      return { command, rows, rowCount: rowCount ?? 0 };
+    },
+    async begin() {
+      await client.query(`${clockText()}begin`);
+    },
+    async commit() {
+      await client.query('commit');
+    },
+    async rollback() {
+      await client.query('rollback');
+      // What was set inside is taken back as well.
+      toldMs = Number.NaN;
+    },
+    async clear() {
+      await client.query(clearing);
+      clears += 1;
+      if (clears % clearsPerVacuum === 0) await client.query(`vacuum ${tables.join(',')}`);
+    },
+    follow(clock) {
+      readClock = clock;
+      toldMs = Number.NaN;
+    },
+    async close() {
+      client.release();
+      await close();
+    },
+  };
+}
