@@ -58,6 +58,7 @@ export async function startCrashHost(settings: CrashHostSettings): Promise<Crash
     isRunning,
     async arm(crashAt) {
       const armed = once(child, 'message');
+      if (!child.connected) throw new Error('the host is gone');
       child.send({ arm: crashAt });
       await armed;
     },
@@ -66,7 +67,7 @@ export async function startCrashHost(settings: CrashHostSettings): Promise<Crash
       await ended;
     },
     async close() {
-      if (isRunning()) child.send({ close: true });
+      if (child.connected) child.send({ close: true });
       await ended;
     },
   };

@@ -72,11 +72,12 @@ const crashes = await allCrashes();
 const benches: CrashBench[] = [];
 let registry: TestRegistry | null = null;
 let dir = '';
+let image: string | null = null;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'caisson-crash-'));
   registry = registryProblem === null ? await startRegistry(dir) : null;
-  const image = registry && (await pushImage(registry));
+  image = registry && (await pushImage(registry));
   benches.push(...(await Promise.all(Array.from({ length: benchCount }, () => openCrashBench(image)))));
 }, timeoutMs);
 
@@ -94,8 +95,12 @@ test.for(crashes)(
     try {
       await bench.run(each);
       task.meta.killedAt = each.at.flatMap((crash) => crash ?? []);
-    } finally {
       giveBack(bench);
+    } catch (error) {
+      // What is left of this one is nothing to go on with.
+      await bench.close().catch(() => {});
+      giveBack(await openCrashBench(image).catch(() => bench));
+      throw error;
     }
   },
 );
