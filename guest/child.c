@@ -115,14 +115,15 @@ _Noreturn void child_exec(const struct child *child) {
   signal(SIGPIPE, SIG_DFL);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  /* Of an init nothing is left behind; any other agent takes its processes along as well. */
-  if (getppid() != 1) prctl(PR_SET_PDEATHSIG, SIGKILL);
+  bool inside = getppid() == 1;
+  /* Of an init nothing is left behind; the agent out on the host takes its programs along as well. */
+  if (!inside) prctl(PR_SET_PDEATHSIG, SIGKILL);
   setsid();
   int failure = take_stdio(child);
   if (child->status_fd != STATUS_FD) dup3(child->status_fd, STATUS_FD, O_CLOEXEC);
   close_from(STATUS_FD + 1);
   if (failure) refuse_errno(child->terminal_fd >= 0 ? "terminal" : "standard streams", failure);
-  go_first();
+  if (inside) go_first();
   take_account(child);
   umask(022);
   if (*child->cwd != '/') refuse(E_INVALID_ARGUMENT, "working directory", "not an absolute path");

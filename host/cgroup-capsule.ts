@@ -14,11 +14,6 @@ export interface CapsuleCgroup {
   /** Host pids in the group; empty when the group is gone. */
   processes(): Promise<readonly number[]>;
   usage(): Promise<{ readonly memoryBytes: number; readonly cpuMs: number }>;
-  /**
-   * Limits what the buffers of network sockets may take. With cgroup v2 they count as the group's memory anyway; with v1 they count as
-   * nobody's without this, and the OCI runtimes do not set it.
-   */
-  limitSocketBuffers(sizeBytes: number): Promise<void>;
   /** Whether the kernel killed something here for want of memory; false once the group is gone. */
   outOfMemory(): Promise<boolean>;
   /** Removes the group from every hierarchy. Idempotent; the processes must be gone. */
@@ -48,10 +43,6 @@ export function openCgroup(hierarchy: CgroupHierarchy, path: string): CapsuleCgr
       }, deadline);
     },
     usage: () => files.usage(),
-    async limitSocketBuffers(sizeBytes) {
-      // A kernel without this file counts nothing of the kind.
-      if (files.socketBuffers) await ignoringMissing(writeFile(files.socketBuffers, String(sizeBytes)));
-    },
     async outOfMemory() {
       const text = await readFile(files.memoryEvents, 'utf8').catch(() => '');
       return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0) > 0;
@@ -72,7 +63,6 @@ interface CgroupFiles {
   /** Kills the whole group at once where the kernel can (v2 since 5.14). */
   readonly kill: string | null;
   readonly memoryEvents: string;
-  readonly socketBuffers: string | null;
   usage(): Promise<{ readonly memoryBytes: number; readonly cpuMs: number }>;
 }
 
@@ -87,7 +77,6 @@ function unifiedFiles({ roots }: CgroupHierarchy, path: string): CgroupFiles {
     frozenPattern: /^frozen 1$/m,
     kill: join(group, 'cgroup.kill'),
     memoryEvents: join(group, 'memory.events'),
-    socketBuffers: null,
     async usage() {
       const [memory, cpu] = await Promise.all([
         readFile(join(group, 'memory.current'), 'utf8'),
@@ -110,7 +99,6 @@ function controllerFiles({ controllers, roots }: CgroupHierarchy, path: string):
     frozenPattern: /^FROZEN$/m,
     kill: null,
     memoryEvents: join(group('memory'), 'memory.oom_control'),
-    socketBuffers: join(group('memory'), 'memory.kmem.tcp.limit_in_bytes'),
     async usage() {
       const [memory, cpu] = await Promise.all([
         readFile(join(group('memory'), 'memory.usage_in_bytes'), 'utf8'),

@@ -1,5 +1,4 @@
-import { access, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 
 /** How this machine mounts its control groups. `hybrid` is v1 controllers beside an empty v2 tree. */
 export type CgroupMode = 'v1' | 'v2' | 'hybrid';
@@ -35,13 +34,4 @@ export function parseCgroupMounts(mountinfo: string): CgroupHierarchy {
   if (v1Roots.size === 0 && unifiedRoot) return { mode: 'v2', roots: [unifiedRoot], controllers: new Map() };
   const roots = unifiedRoot ? [...v1Roots, unifiedRoot] : [...v1Roots];
   return { mode: unifiedRoot ? 'hybrid' : 'v1', roots, controllers };
-}
-
-/** Whether memory and swap can be limited together; a v1 kernel may have been started without it. */
-export async function canLimitSwap({ mode, controllers }: CgroupHierarchy): Promise<boolean> {
-  if (mode === 'v2') return true;
-  return access(join(controllers.get('memory') ?? '/', 'memory.memsw.limit_in_bytes')).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,15 +1,15 @@
 import { access, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import { isDiskFull } from './disk-full.ts';
 import { idMap } from './id-map.ts';
-import { overlayLowers } from './layer-overlay.ts';
+import { escapeOption, overlayLowers } from './layer-overlay.ts';
 import { exists } from './layer-record.ts';
 import { removeTree } from './layer-tree.ts';
-import { runProgram } from './run-program.ts';
+import type { RunBriefly } from './resident-programs.ts';
 
 /** The kernel reads mount options from one page. */
 const maxMountOptionBytes = 4095;
@@ -20,7 +20,7 @@ export async function makeDiskDirs(layout: CapsuleLayout): Promise<void> {
   await chown(layout.upperDir, idMap.baseId, idMap.baseId);
 }
 
-/** How to mount a capsule's disk: `mount -o options` from within `cwd`, since the names of the layers are relative to it. */
+/** How to mount a capsule's disk: by `options`, in which every name is relative to `cwd`. */
 export interface DiskMount {
   readonly cwd: string;
   readonly options: string;
@@ -32,10 +32,11 @@ export interface DiskMount {
  */
 export function diskMount(layout: CapsuleLayout, lowerDirs: readonly string[]): DiskMount {
   const { cwd, lowerdir } = overlayLowers(lowerDirs);
+  const named = (path: string) => escapeOption(relative(cwd, path));
   const options = [
     `lowerdir=${lowerdir}`,
-    `upperdir=${layout.upperDir}`,
-    `workdir=${layout.workDir}`,
+    `upperdir=${named(layout.upperDir)}`,
+    `workdir=${named(layout.workDir)}`,
     // fsync inside costs nothing (a package manager calls it for every file) and unmounting does not wait for the disk. A killed
     // process loses nothing by it; whoever keeps the layer beyond a power loss syncs it when sealing.
     'volatile',
@@ -43,9 +44,6 @@ export function diskMount(layout: CapsuleLayout, lowerDirs: readonly string[]): 
     'redirect_dir=on',
     'index=off',
     'metacopy=off',
-    'nodev',
-    // Nothing gains rights inside anyway; this is for the host, whose users must not run what a capsule wrote as somebody else.
-    'nosuid',
   ].join(',');
   if (Buffer.byteLength(options) > maxMountOptionBytes) {
     throw new AppError('provision_failed', `${lowerDirs.length} layers are more than one disk can have`);
@@ -54,10 +52,10 @@ export function diskMount(layout: CapsuleLayout, lowerDirs: readonly string[]): 
 }
 
 /** Unmounts everything at or below `directory`, deepest first. Nothing mounted there is fine. */
-export async function unmountBelow(directory: string): Promise<void> {
+export async function unmountBelow(directory: string, run: RunBriefly): Promise<void> {
   const targets = (await mountsBelow(directory)).toReversed();
   if (targets.length === 0) return;
-  await runProgram(['umount', '-n', '--', ...targets], { timeoutMs: 60_000 }).catch((error: unknown) => {
+  await run(['umount', '-n', '--', ...targets], { timeoutMs: 60_000 }).catch((error: unknown) => {
     throw asAppError(error, 'provision_failed', 'the disk could not be unmounted');
   });
 }
@@ -76,8 +74,8 @@ function unescapeMountPath(path: string): string {
 }
 
 /**
- * The lowest layer of every disk: empty places for what is mounted inside, so that the runtime creates none of them in the
- * capsule's writable layer. Returns its directory; made once per data directory.
+ * The lowest layer of every disk: empty places for what is mounted inside, so that none of them has to be made in the capsule's writable
+ * layer. Returns its directory; made once per data directory.
  */
 export async function prepareSkeleton(dataDir: string): Promise<string> {
   const directory = join(dataDir, 'skeleton-1');
@@ -88,14 +86,26 @@ export async function prepareSkeleton(dataDir: string): Promise<string> {
   if (isReady) return directory;
   const draft = `${directory}.new`;
   await removeTree(draft);
-  for (const path of ['.', 'proc', 'sys', 'dev', 'etc', '.caisson']) await makeOwned(join(draft, path));
-  for (const path of ['etc/resolv.conf', 'etc/hosts', 'etc/hostname', '.caisson/agent']) {
-    await writeFile(join(draft, path), '');
-    await chown(join(draft, path), idMap.baseId, idMap.baseId);
-  }
+  await makeMountPoints(draft);
   crashPoint('skeleton.made');
   await rename(draft, directory);
   return directory;
+}
+
+/** Root of every vessel until it is activated: the same places, and one for the disk. Returns its directory. */
+export async function prepareBlankRoot(runDir: string): Promise<string> {
+  const directory = join(runDir, 'blank-root');
+  await makeMountPoints(directory);
+  await makeOwned(join(directory, 'disk'));
+  return directory;
+}
+
+async function makeMountPoints(root: string): Promise<void> {
+  for (const path of ['.', 'proc', 'sys', 'dev', 'etc', '.caisson']) await makeOwned(join(root, path));
+  for (const path of ['etc/resolv.conf', 'etc/hosts', 'etc/hostname', '.caisson/agent']) {
+    await writeFile(join(root, path), '');
+    await chown(join(root, path), idMap.baseId, idMap.baseId);
+  }
 }
 
 async function makeOwned(directory: string): Promise<void> {

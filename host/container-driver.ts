@@ -1,36 +1,38 @@
 import { createHash } from 'node:crypto';
-import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
+import { readFile, rm, rmdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
-import { crashPoint } from '@caisson/contracts/crash-point';
-import { openCgroup } from './cgroup-capsule.ts';
-import { canLimitSwap, readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { type BlankPool, createBlankPool, mostBlanks } from './container-blanks.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
-import { keepAgent, prepareSkeleton } from './container-disk.ts';
-import { ignoringMissing, isErrno } from './container-errors.ts';
+import { keepAgent, prepareBlankRoot, prepareSkeleton } from './container-disk.ts';
+import { ignoringMissing } from './container-errors.ts';
 import { liftSharedLimits } from './container-host-settings.ts';
-import { type Installation, layoutOf, openInstallation } from './container-layout.ts';
-import { takeDown } from './container-machine.ts';
+import { type Installation, newVesselId, openInstallation, vesselLayoutOf } from './container-layout.ts';
 import { openContainerNetwork } from './container-network.ts';
-import { killStarters } from './container-process.ts';
-import { type CapsuleState, readState, writeState } from './container-state.ts';
+import { listCapsules, readStates, remainsOf, removeStrayVessels } from './container-remains.ts';
+import { removeVessels, startVessel, type VesselContext } from './container-vessel.ts';
+import { createGate } from './gate.ts';
 import { buildAgent } from './guest-binary.ts';
-import { removeTree } from './layer-tree.ts';
-import type { MachineDriver, Remains } from './machine-driver.ts';
+import type { MachineDriver } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
+import { type ResidentPrograms, startResidentPrograms } from './resident-programs.ts';
 
 export interface ContainerDriverOptions {
   /** Capsules' disks and state. Its file system must be able to hold an overlay's writable layer (ext4, xfs, btrfs, tmpfs). */
   readonly dataDir: string;
-  /** Sockets and mount points of live capsules, for all data directories of this machine. Default `/run/caisson`. */
+  /** Sockets and bundles of live capsules, for all data directories of this machine. Default `/run/caisson`. */
   readonly runRoot?: string;
   /** Network namespaces kept ready. Default 8. */
   readonly networkPoolSize?: number;
+  /** Most containers kept started without being a capsule yet; 0 starts each on demand. Default by the machine's memory. */
+  readonly blankPoolSize?: number;
   /** `CIDR` or `CIDR:port` (IPv4) a capsule may reach although it is private or this host. */
   readonly allowedTargets?: readonly string[];
   /** Name servers for capsules (IPv4) instead of the host's own. */
   readonly resolvers?: readonly string[];
-  /** The agent's binary; built when missing. */
+  /** The program inside instead of the agent. */
   readonly agentPath?: string;
 }
 
@@ -40,6 +42,8 @@ export interface ContainerDriver extends MachineDriver {
   readonly networkProblem: string | null;
   /** Resolves when the pool of network namespaces is full. */
   networkReady(): Promise<void>;
+  /** Resolves with how many blank vessels are ready, when these are as many as wanted. */
+  blanksReady(): Promise<number>;
 }
 
 /**
@@ -50,34 +54,81 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
   requireRoot();
   const runRoot = options.runRoot ?? '/run/caisson';
   const installation = await openInstallation(options.dataDir, runRoot);
-  const [hierarchy, skeletonDir, agentPath, maxOpenFiles] = await Promise.all([
+  // Says at once when the run directory leaves no room for the names of sockets.
+  vesselLayoutOf(installation, newVesselId());
+  const toolPath = await buildAgent();
+  const socketPath = join(installation.runDir, 'programs.sock');
+  const programs = await startResidentPrograms({ agentPath: toolPath, socketPath });
+  try {
+    return await open(options, { runRoot, installation, toolPath, programs });
+  } catch (error) {
+    await programs.close();
+    throw error;
+  }
+}
+
+interface Opening {
+  readonly runRoot: string;
+  readonly installation: Installation;
+  /** The agent as it was built, which has modes for the host. */
+  readonly toolPath: string;
+  readonly programs: ResidentPrograms;
+}
+
+async function open(
+  options: ContainerDriverOptions,
+  { runRoot, installation, toolPath, programs }: Opening,
+): Promise<ContainerDriver> {
+  const { run } = programs;
+  const [hierarchy, skeletonDir, blankRootDir, agentPath, maxOpenFiles] = await Promise.all([
     readCgroupHierarchy(),
     prepareSkeleton(options.dataDir),
-    prepareAgent(options),
+    prepareBlankRoot(installation.runDir),
+    prepareAgent(options.dataDir, options.agentPath ?? toolPath),
     readMaxOpenFiles(),
   ]);
   if (hierarchy.roots.length === 0) {
     throw new AppError('runtime_unavailable', 'no control groups are mounted; mount cgroup2 at /sys/fs/cgroup');
   }
+  const states = await readStates(installation);
+  await removeStrayVessels({ installation, hierarchy, blankRootDir, run }, states);
   const network = await openContainerNetwork({
     installation,
     runRoot,
     poolSize: options.networkPoolSize ?? 8,
     allowed: options.allowedTargets ?? [],
     resolvers: options.resolvers ?? null,
-    taken: await slotsInUse(installation),
+    taken: states.flatMap(({ networkSlot }) => networkSlot ?? []),
+    run,
   });
   await liftSharedLimits(options.dataDir);
-  const limitsSwap = await canLimitSwap(hierarchy);
-  const parts = { installation, hierarchy, network, skeletonDir, agentPath, maxOpenFiles, limitsSwap, live: new Map() };
+  const parts = {
+    ...{ installation, hierarchy, network, skeletonDir, blankRootDir, toolPath, agentPath, maxOpenFiles, run },
+    startGate: createGate(availableParallelism() + 1),
+    live: new Map(),
+  };
   const runtime = await chooseRuntime(parts).catch(async (error: unknown) => {
-    await closeDriver(parts).catch(() => {});
+    await closeDriver(parts, null).catch(() => {});
     throw error;
   });
-  return openDriver({ ...parts, runtime });
+  const blanks = openBlanks({ ...parts, runtime }, options.blankPoolSize ?? mostBlanks());
+  return openDriver({ ...parts, runtime, takeVessel: blanks.take }, blanks, programs);
 }
 
-function openDriver(context: ContainerContext): ContainerDriver {
+function openBlanks(context: VesselContext, max: number): BlankPool {
+  return createBlankPool({
+    max,
+    start: (egress) => startVessel(context, egress),
+    async remove(vessel) {
+      vessel.guest.close();
+      await removeVessels(context, [vessel.layout]);
+      // Nothing ever ran in it.
+      if (vessel.slot) context.network.pool.release(vessel.slot, true);
+    },
+  });
+}
+
+function openDriver(context: ContainerContext, blanks: BlankPool, programs: ResidentPrograms): ContainerDriver {
   const { network, live } = context;
   const starting = new Map<string, Promise<unknown>>();
   let isClosed = false;
@@ -85,6 +136,7 @@ function openDriver(context: ContainerContext): ContainerDriver {
     capabilities: { driver: 'container', runtime: context.runtime.label, memorySnapshots: false },
     networkProblem: network.problem,
     networkReady: () => network.pool.filled(),
+    blanksReady: () => blanks.filled(),
     async create(spec) {
       if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
       const start = startCapsule(context, spec);
@@ -93,7 +145,7 @@ function openDriver(context: ContainerContext): ContainerDriver {
     },
     adopt: (capsuleId) => adoptCapsule(context, capsuleId),
     remains: (capsuleId) => remainsOf(context, capsuleId),
-    list: () => listCapsules(context),
+    list: () => listCapsules(context.installation),
     async destroy(capsuleId) {
       // One that is being created cannot be taken apart at the same time.
       await starting.get(capsuleId)?.catch(() => {});
@@ -103,15 +155,19 @@ function openDriver(context: ContainerContext): ContainerDriver {
     async close() {
       if (isClosed) return;
       isClosed = true;
-      await closeDriver(context);
+      await closeDriver(context, blanks);
+      await programs.close();
     },
   };
 }
 
 /** Gives back what is only kept ready; with no capsule left, everything else of the installation too but its files. */
-async function closeDriver(context: Omit<ContainerContext, 'runtime'>): Promise<void> {
-  const { installation, hierarchy, network } = context;
-  const isLast = (await listCapsules(context)).length === 0;
+async function closeDriver(
+  { installation, hierarchy, network }: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network'>,
+  blanks: BlankPool | null,
+): Promise<void> {
+  await blanks?.close();
+  const isLast = (await listCapsules(installation)).length === 0;
   await network.close(isLast);
   if (!isLast) return;
   await rm(installation.runDir, { recursive: true, force: true });
@@ -119,62 +175,7 @@ async function closeDriver(context: Omit<ContainerContext, 'runtime'>): Promise<
   await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
 }
 
-/**
- * A capsule this process does not hold, whatever there is of it. Its network slot is given back only when nothing on disk claims it
- * any more: another capsule may get it at once, and whoever comes for these remains again must not find it there.
- */
-function remainsOf(context: Omit<ContainerContext, 'runtime'>, capsuleId: string): Remains {
-  const { installation, hierarchy, network } = context;
-  const layout = layoutOf(installation, capsuleId);
-  const cgroup = openCgroup(hierarchy, layout.cgroupPath);
-  const end = async (state: CapsuleState | null, unclaim: () => Promise<void>) => {
-    await killStarters(layout);
-    await takeDown(layout, cgroup, async () => {});
-    await unclaim();
-    crashPoint('remains.unclaimed');
-    const slot = state?.networkSlot ?? null;
-    if (slot !== null) await network.pool.discard(slot);
-  };
-  return {
-    async stop() {
-      const state = await readState(layout);
-      await end(state, async () => {
-        if (state !== null) await writeState(layout, { ...state, networkSlot: null });
-      });
-      return { upperDir: layout.upperDir };
-    },
-    async destroy() {
-      if (!(await exists(layout.stateDir)) && !(await exists(layout.runDir))) return cgroup.remove();
-      await end(await readState(layout), () => removeTree(layout.stateDir));
-    },
-  };
-}
-
-async function listCapsules({
-  installation,
-  hierarchy,
-}: Pick<ContainerContext, 'installation' | 'hierarchy'>): Promise<readonly string[]> {
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  const found = await Promise.all([installation.capsulesDir, installation.runDir, ...groups].map(directoriesIn));
-  return [...new Set(found.flat())];
-}
-
-async function directoriesIn(path: string): Promise<readonly string[]> {
-  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  });
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-}
-
-async function slotsInUse(installation: Installation): Promise<readonly number[]> {
-  const capsuleIds = await directoriesIn(installation.capsulesDir);
-  const states = await Promise.all(capsuleIds.map((id) => readState(layoutOf(installation, id))));
-  return states.flatMap((state) => state?.networkSlot ?? []);
-}
-
-async function prepareAgent({ dataDir, agentPath }: ContainerDriverOptions): Promise<string> {
-  const path = agentPath ?? (await buildAgent());
+async function prepareAgent(dataDir: string, path: string): Promise<string> {
   const digest = createHash('sha256')
     .update(await readFile(path))
     .digest('hex');
@@ -190,11 +191,4 @@ async function readMaxOpenFiles(): Promise<number> {
 function requireRoot(): void {
   if (process.getuid?.() === 0) return;
   throw new AppError('runtime_unavailable', 'the container driver has to be root: start Caisson with sudo');
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -11,22 +11,25 @@ export interface Installation {
   readonly dataDir: string;
   /** Holds one directory per capsule: its writable layer and `state.json`. */
   readonly capsulesDir: string;
-  /** Holds one directory per live capsule: mount point, socket, bundle. On a tmpfs that a reboot empties. */
+  /** Holds one directory per vessel: socket, bundle. On a tmpfs that a reboot empties. */
   readonly runDir: string;
-  /** Cgroup path below each hierarchy's root under which the capsules' groups are. */
+  /** Cgroup path below each hierarchy's root under which the vessels' groups are. */
   readonly cgroupPath: string;
 }
 
-/** Where everything of one capsule is. */
+/** Where a capsule's disk and what is known of it are. */
 export interface CapsuleLayout {
   readonly capsuleId: string;
   readonly stateDir: string;
   readonly stateFile: string;
   readonly upperDir: string;
   readonly workDir: string;
+}
+
+/** Where everything of a vessel is: the container that was started before it was known which capsule it would be. */
+export interface VesselLayout {
+  readonly vesselId: string;
   readonly runDir: string;
-  /** Mount point of the overlay. */
-  readonly rootDir: string;
   readonly bundleDir: string;
   readonly runtimeDir: string;
   readonly socketPath: string;
@@ -69,13 +72,23 @@ async function readOrMakeId(path: string): Promise<string> {
   return fresh;
 }
 
-/** Throws `invalid_argument` for an id that is no plain file name or makes the agent's socket path too long for the kernel. */
+/** Throws `invalid_argument` for an id that is no plain file name. */
 export function layoutOf(installation: Installation, capsuleId: string): CapsuleLayout {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(capsuleId)) {
-    throw new AppError('invalid_argument', `${JSON.stringify(capsuleId)} cannot be the id of a capsule`);
-  }
+  checkId(capsuleId);
   const stateDir = join(installation.capsulesDir, capsuleId);
-  const runDir = join(installation.runDir, capsuleId);
+  return {
+    capsuleId,
+    stateDir,
+    stateFile: join(stateDir, 'state.json'),
+    upperDir: join(stateDir, 'upper'),
+    workDir: join(stateDir, 'work'),
+  };
+}
+
+/** Throws `invalid_argument` for an id that is no plain file name or makes the agent's socket path too long for the kernel. */
+export function vesselLayoutOf(installation: Installation, vesselId: string): VesselLayout {
+  checkId(vesselId);
+  const runDir = join(installation.runDir, vesselId);
   const socketPath = join(runDir, 'agent.sock');
   if (Buffer.byteLength(socketPath) > maxSocketPathBytes) {
     throw new AppError(
@@ -84,17 +97,22 @@ export function layoutOf(installation: Installation, capsuleId: string): Capsule
     );
   }
   return {
-    capsuleId,
-    stateDir,
-    stateFile: join(stateDir, 'state.json'),
-    upperDir: join(stateDir, 'upper'),
-    workDir: join(stateDir, 'work'),
+    vesselId,
     runDir,
-    rootDir: join(runDir, 'root'),
     bundleDir: join(runDir, 'bundle'),
     runtimeDir: join(runDir, 'runtime'),
     socketPath,
     pidFile: join(runDir, 'pid'),
-    cgroupPath: `${installation.cgroupPath}/${capsuleId}`,
+    cgroupPath: `${installation.cgroupPath}/${vesselId}`,
   };
+}
+
+/** An id for a vessel; all are as long. */
+export function newVesselId(): string {
+  return `v${randomBytes(8).toString('hex')}`;
+}
+
+function checkId(id: string): void {
+  if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id)) return;
+  throw new AppError('invalid_argument', `${JSON.stringify(id)} cannot be the id of a capsule`);
 }

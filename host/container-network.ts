@@ -9,7 +9,7 @@ import { createNetworkPool, type NetworkPool } from './network-pool.ts';
 import { readHostResolvers, resolvConf } from './network-resolvers.ts';
 import { networkRules, parseAllowedTarget, type RuleOptions } from './network-rules.ts';
 import { enableForwarding, existingSlots, linkPrefix, removeSlots, slotOf } from './network-slot.ts';
-import { runProgram } from './run-program.ts';
+import type { RunBriefly } from './resident-programs.ts';
 
 /** A small part of what a host's table of connections holds. */
 const maxConnections = 4_096;
@@ -24,6 +24,7 @@ export interface ContainerNetworkOptions {
   readonly resolvers: readonly string[] | null;
   /** Slots of capsules that survived an earlier process; every other slot is removed. */
   readonly taken: readonly number[];
+  readonly run: RunBriefly;
 }
 
 export interface ContainerNetwork {
@@ -38,7 +39,7 @@ export interface ContainerNetwork {
 
 /** Puts the installation's addresses and packet rules in place and starts its pool of network namespaces. */
 export async function openContainerNetwork(options: ContainerNetworkOptions): Promise<ContainerNetwork> {
-  const { installation, runRoot, taken } = options;
+  const { installation, runRoot, taken, run } = options;
   const host = await readHostResolvers();
   const resolvers = options.resolvers ? { addresses: options.resolvers, extraLines: [], problem: null } : host;
   const allowed = options.allowed.map(parseAllowedTarget);
@@ -49,20 +50,17 @@ export async function openContainerNetwork(options: ContainerNetworkOptions): Pr
     avoid: [...resolvers.addresses.map(parseIpv4Network), ...allowed.map(({ network }) => network)],
   });
   const leftover = (await existingSlots(installation.id)).filter((number) => !taken.includes(number));
-  await removeSlots(leftover.map((number) => slotOf(installation.id, block, number)));
+  await removeSlots(
+    leftover.map((number) => slotOf(installation.id, block, number)),
+    run,
+  );
   const table = tableName(installation.id);
-  await setRules({
-    table,
-    linkPrefix: linkPrefix(installation.id),
-    block,
-    resolvers: resolvers.addresses,
-    allowed,
-    maxConnections,
-  });
+  const rules = { table, linkPrefix: linkPrefix(installation.id), block, resolvers: resolvers.addresses, allowed };
+  await setRules({ ...rules, maxConnections }, run);
   await recordForwarding(installation);
   const resolvConfPath = join(installation.runDir, 'resolv.conf');
   await writeFile(resolvConfPath, resolvConf(resolvers));
-  const pool = createNetworkPool({ installationId: installation.id, block, size: options.poolSize, taken });
+  const pool = createNetworkPool({ installationId: installation.id, block, size: options.poolSize, taken, run });
   return {
     pool,
     resolvConfPath,
@@ -70,15 +68,15 @@ export async function openContainerNetwork(options: ContainerNetworkOptions): Pr
     async close(isLast) {
       await pool.close();
       if (!isLast) return;
-      await runProgram(['nft', 'delete', 'table', 'inet', table]);
+      await run(['nft', 'delete', 'table', 'inet', table]);
       await releaseBlock(runRoot, installation.id);
     },
   };
 }
 
-async function setRules(options: RuleOptions): Promise<void> {
-  await runProgram(['nft', '-f', '-'], { stdin: networkRules(options) }).catch((error: unknown) => {
-    if (options.maxConnections !== null) return setRules({ ...options, maxConnections: null });
+async function setRules(options: RuleOptions, run: RunBriefly): Promise<void> {
+  await run(['nft', '-f', '-'], { stdin: networkRules(options) }).catch((error: unknown) => {
+    if (options.maxConnections !== null) return setRules({ ...options, maxConnections: null }, run);
     throw asAppError(error, 'runtime_unavailable', 'the packet rules of capsules could not be set');
   });
 }

@@ -1,6 +1,6 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { waitFor } from './cgroup-capsule.ts';
-import type { CapsuleLayout } from './container-layout.ts';
+import type { VesselLayout } from './container-layout.ts';
 
 /** A host process that cannot be mistaken for a later one with the same pid. */
 export interface ProcessRef {
@@ -31,29 +31,21 @@ export async function waitUntilDead(process: ProcessRef): Promise<void> {
   });
 }
 
-/** The capsule's init as the runtime noted it; null when it never ran or is dead. `members` are the pids in its cgroup. */
-export async function findInit(layout: CapsuleLayout, members: readonly number[]): Promise<ProcessRef | null> {
+/** The vessel's init as the runtime noted it; null when it never ran or is dead. `members` are the pids in its cgroup. */
+export async function findInit(layout: VesselLayout, members: readonly number[]): Promise<ProcessRef | null> {
   const pid = Number(await readFile(layout.pidFile, 'utf8').catch(() => ''));
   return members.includes(pid) ? findProcess(pid) : null;
 }
 
-/**
- * Whether a process still runs the program in this file. Links in a disk can lead the runtime to start another one instead, which
- * would get hold of the agent's socket. A process that just died counts as running it: what follows finds that out.
- */
-export async function runsProgram({ pid }: ProcessRef, path: string): Promise<boolean> {
-  const [running, wanted] = await Promise.all([stat(`/proc/${pid}/exe`).catch(() => null), stat(path)]);
-  return running === null || (running.dev === wanted.dev && running.ino === wanted.ino);
-}
-
-/** Kills what a killed predecessor left of starting this capsule: the programs that are still at it name its places. */
-export async function killStarters(layout: CapsuleLayout): Promise<void> {
-  const marks = [layout.rootDir, layout.runtimeDir, layout.socketPath];
+/** Kills what a killed predecessor left of starting these vessels: the programs that are still at it name their places. */
+export async function killStarters(layouts: readonly VesselLayout[]): Promise<void> {
+  const marks = new Set(layouts.flatMap(({ runtimeDir, socketPath }) => [runtimeDir, socketPath]));
+  if (marks.size === 0) return;
   for (const name of await readdir('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
     const words = (await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')).split('\0');
-    if (!words.some((word) => marks.includes(word))) continue;
+    if (!words.some((word) => marks.has(word))) continue;
     const starter = await findProcess(pid);
     if (starter === null) continue;
     process.kill(pid, 'SIGKILL');

@@ -2,10 +2,14 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleLayout } from './container-layout.ts';
 
-/** What must be known to clean a capsule up after a crash. Written before anything else of it exists. */
+/**
+ * What must be known to adopt a capsule after a crash, or to clean it up. Written when its vessel has become the capsule; until then the
+ * vessel is nobody's, and the next start removes it.
+ */
 export interface CapsuleState {
-  readonly version: 1;
+  readonly version: 2;
   readonly capsuleId: string;
+  readonly vesselId: string;
   /** Number of its network slot; null when it has no network. */
   readonly networkSlot: number | null;
 }
@@ -17,18 +21,20 @@ export async function writeState(layout: CapsuleLayout, state: CapsuleState): Pr
   crashPoint('state.kept');
 }
 
-/** Null when there is none, or one cut off by a power loss: then nothing was created after it. */
+/** Null when there is none, or one cut off by a power loss. */
 export async function readState(layout: CapsuleLayout): Promise<CapsuleState | null> {
   try {
-    const state: unknown = JSON.parse(await readFile(layout.stateFile, 'utf8'));
-    return isState(state) ? state : null;
+    return asState(JSON.parse(await readFile(layout.stateFile, 'utf8')));
   } catch {
     return null;
   }
 }
 
-function isState(value: unknown): value is CapsuleState {
-  if (typeof value !== 'object' || value === null) return false;
-  if (!('version' in value) || value.version !== 1 || !('networkSlot' in value)) return false;
-  return value.networkSlot === null || Number.isInteger(value.networkSlot);
+/** In version 1 the container had the capsule's own id. */
+function asState(value: Readonly<Record<string, unknown>>): CapsuleState | null {
+  const { version, capsuleId, networkSlot } = value;
+  const vesselId = version === 1 ? capsuleId : value.vesselId;
+  if (typeof capsuleId !== 'string' || typeof vesselId !== 'string') return null;
+  if (networkSlot !== null && typeof networkSlot !== 'number') return null;
+  return { version: 2, capsuleId, vesselId, networkSlot };
 }

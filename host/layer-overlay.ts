@@ -17,6 +17,7 @@ export function diffDir(root: string, dirName: string): string {
   return join(root, dirName, 'diff');
 }
 
-function escapeOption(path: string): string {
+/** A path as the value of a mount option. */
+export function escapeOption(path: string): string {
   return path.replace(/[\\:,]/g, (char) => `\\${char}`);
 }

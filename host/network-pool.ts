@@ -1,7 +1,8 @@
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { Ipv4Network } from './network-address.ts';
-import { isSlotClean, makeSlots, maxSlots, type NetworkSlot, removeSlots, slotOf } from './network-slot.ts';
+import { makeSlots, maxSlots, type NetworkSlot, removeSlots, slotOf } from './network-slot.ts';
+import type { RunBriefly } from './resident-programs.ts';
 
 export interface NetworkPoolOptions {
   readonly installationId: string;
@@ -10,6 +11,7 @@ export interface NetworkPoolOptions {
   readonly size: number;
   /** Slots of capsules that run already. */
   readonly taken: readonly number[];
+  readonly run: RunBriefly;
 }
 
 /** Network namespaces made ahead of need, because making one takes longer than starting the capsule in it. */
@@ -17,7 +19,7 @@ export interface NetworkPool {
   /** A namespace nobody else uses; waits when none is ready. */
   acquire(): Promise<NetworkSlot>;
   /** Takes back the namespace of a dead capsule: later it serves again if it is clean, else it is removed. */
-  release(slot: NetworkSlot): void;
+  release(slot: NetworkSlot, isClean: boolean): void;
   /** Removes a slot that is in an unknown state. */
   discard(number: number): Promise<void>;
   slot(number: number): NetworkSlot;
@@ -72,12 +74,12 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
       startRefill(state);
       return waiter.promise;
     },
-    release(slot) {
-      const returning = giveBack(state, slot).finally(() => state.returning.delete(returning));
+    release(slot, isClean) {
+      const returning = giveBack(state, slot, isClean).finally(() => state.returning.delete(returning));
       state.returning.add(returning);
     },
     async discard(number) {
-      await removeSlots([slotAt(state, number)]);
+      await removeSlots([slotAt(state, number)], options.run);
       state.busy.delete(number);
     },
     slot: (number) => slotAt(state, number),
@@ -86,7 +88,7 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
       state.isClosed = true;
       await settle(state);
       const slots = [...state.ready.splice(0), ...state.stuck];
-      await removeSlots(slots);
+      await removeSlots(slots, state.options.run);
       state.stuck.clear();
       for (const slot of slots) state.busy.delete(slot.number);
     },
@@ -97,12 +99,12 @@ async function settle(state: PoolState): Promise<void> {
   while (state.refill || state.returning.size > 0) await Promise.all([state.refill, ...state.returning]);
 }
 
-async function giveBack(state: PoolState, slot: NetworkSlot): Promise<void> {
+async function giveBack(state: PoolState, slot: NetworkSlot, isClean: boolean): Promise<void> {
   // Its place was refilled when it was taken: without room for both no namespace would ever serve twice.
   const isWanted = !state.isClosed && state.ready.length < 2 * state.options.size;
-  if (isWanted && (await isSlotClean(slot).catch(() => false)) && !state.isClosed) return put(state, slot);
+  if (isWanted && isClean) return put(state, slot);
   try {
-    await removeSlots([slot]);
+    await removeSlots([slot], state.options.run);
     crashPoint('slot.removed');
     state.busy.delete(slot.number);
   } catch {
@@ -132,10 +134,10 @@ async function refill(state: PoolState): Promise<void> {
     const slots = reserve(state, Math.min(wanted, state.waiters.length > 0 ? 1 : batchSize));
     try {
       if (slots.length === 0) throw new AppError('limit_exceeded', `all ${maxSlots} network slots are in use`);
-      await makeSlots(slots);
+      await makeSlots(slots, state.options.run);
       crashPoint('slot.made');
     } catch (error) {
-      await removeSlots(slots).catch(() => {});
+      await removeSlots(slots, state.options.run).catch(() => {});
       for (const slot of slots) state.busy.delete(slot.number);
       // Nobody waits for a background refill; the next capsule tries again and hears of it.
       for (const waiter of state.waiters.splice(0)) waiter.reject(error);

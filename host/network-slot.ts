@@ -1,6 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { formatIpv4, type Ipv4Network } from './network-address.ts';
-import { runProgram } from './run-program.ts';
+import type { RunBriefly } from './resident-programs.ts';
 
 /** A prepared network namespace with one link to the host. Slots are numbered; the number gives every name and address. */
 export interface NetworkSlot {
@@ -53,7 +53,7 @@ function numbersAfter(names: ReadonlySet<string>, prefix: string): readonly numb
 }
 
 /** Makes namespaces and links for several slots at once: one program for the host's side of all, one for the inside of all. */
-export async function makeSlots(slots: readonly NetworkSlot[]): Promise<void> {
+export async function makeSlots(slots: readonly NetworkSlot[], run: RunBriefly): Promise<void> {
   const commands = slots.flatMap((slot) => [
     `netns add ${slot.namespace}`,
     `link add ${slot.link} type veth peer name eth0 netns ${slot.namespace}`,
@@ -61,9 +61,9 @@ export async function makeSlots(slots: readonly NetworkSlot[]): Promise<void> {
     `addr add ${slot.hostAddress}/30 dev ${slot.link}`,
     `link set ${slot.link} up`,
   ]);
-  await runProgram(['ip', '-batch', '-'], { stdin: `${commands.join('\n')}\n` });
+  await run(['ip', '-batch', '-'], { stdin: `${commands.join('\n')}\n` });
   const places = slots.flatMap(({ namespace, guestAddress, hostAddress }) => [namespace, guestAddress, hostAddress]);
-  await runProgram(['/bin/sh', '-ec', setUpAll, 'sh', setUpInside, ...places]);
+  await run(['/bin/sh', '-ec', setUpAll, 'sh', setUpInside, ...places]);
 }
 
 const setUpAll = `
@@ -90,7 +90,7 @@ route add default via $2
 END`;
 
 /** Removes namespaces and links, in any state and however many of them exist. */
-export async function removeSlots(slots: readonly NetworkSlot[]): Promise<void> {
+export async function removeSlots(slots: readonly NetworkSlot[], run: RunBriefly): Promise<void> {
   if (slots.length === 0) return;
   const { namespaces, links } = await readNames();
   const goneLinks = slots.filter((slot) => links.has(slot.link)).map((slot) => slot.link);
@@ -103,7 +103,7 @@ export async function removeSlots(slots: readonly NetworkSlot[]): Promise<void> 
     ...goneNamespaces.map((namespace) => `netns del ${namespace}`),
   ];
   if (commands.length === 0) return;
-  const failure = await runProgram(['ip', '-force', '-batch', '-'], { stdin: `${commands.join('\n')}\n` }).then(
+  const failure = await run(['ip', '-force', '-batch', '-'], { stdin: `${commands.join('\n')}\n` }).then(
     () => null,
     (error: unknown) => error,
   );
@@ -116,13 +116,6 @@ async function readNames(): Promise<{ readonly namespaces: ReadonlySet<string>; 
   const names = (directory: string) => readdir(directory).catch((): string[] => []);
   const [namespaces, links] = await Promise.all([names('/run/netns'), names('/sys/class/net')]);
   return { namespaces: new Set(namespaces), links: new Set(links) };
-}
-
-/** True when the last capsule left no socket of any kind: only then the namespace may serve another. */
-export async function isSlotClean(slot: NetworkSlot): Promise<boolean> {
-  const argv = ['nsenter', `--net=/run/netns/${slot.namespace}`, 'cat', '/proc/net/sockstat', '/proc/net/sockstat6'];
-  const { stdout } = await runProgram(argv, { timeoutMs: 5_000 });
-  return !/\b(?:inuse|tw|used) [1-9]/.test(stdout.replace(/^sockets:.*$/m, ''));
 }
 
 /** Lets the host pass packets between interfaces; returns whether that was off before. */

@@ -1,35 +1,39 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CapsuleLayout } from './container-layout.ts';
+import type { VesselLayout } from './container-layout.ts';
 import { idMap } from './id-map.ts';
-import type { MachineSpec } from './machine-driver.ts';
 import { seccompProfile } from './oci-seccomp.ts';
 
 /** Where the agent is inside; outside the usual paths so that no image has it. */
 export const agentMountPath = '/.caisson/agent';
 
 export interface BundleOptions {
-  readonly layout: CapsuleLayout;
-  readonly spec: MachineSpec;
+  readonly layout: Pick<VesselLayout, 'bundleDir' | 'cgroupPath'>;
+  readonly rootDir: string;
   readonly agentPath: string;
   readonly resolvConfPath: string;
   /** Name of a prepared network namespace; null for one of its own with nothing but loopback. */
   readonly networkNamespace: string | null;
   readonly cgroupMode: 'v1' | 'v2' | 'hybrid';
-  /** Whether the kernel can limit swap. */
-  readonly limitsSwap: boolean;
   /** This process's hard limit of open files, which a capsule cannot exceed. */
   readonly maxOpenFiles: number;
 }
 
-/** Writes everything the OCI runtime reads, into the capsule's run directory. */
+/** Writes everything the OCI runtime reads, into the vessel's run directory. */
 export async function writeBundle(options: BundleOptions): Promise<void> {
-  const { layout, spec } = options;
-  await mkdir(layout.bundleDir);
+  const { bundleDir } = options.layout;
+  await mkdir(bundleDir);
   await Promise.all([
-    writeFile(join(layout.bundleDir, 'hostname'), `${spec.hostname}\n`),
-    writeFile(join(layout.bundleDir, 'hosts'), hostsFile(spec.hostname)),
-    writeFile(join(layout.bundleDir, 'config.json'), JSON.stringify(ociConfig(options))),
+    nameHost(bundleDir, blankHostname),
+    writeFile(join(bundleDir, 'config.json'), JSON.stringify(ociConfig(options))),
+  ]);
+}
+
+/** Writes the hostname into the files that are shown inside. They are mounted already, so they are written in place. */
+export async function nameHost(bundleDir: string, hostname: string): Promise<void> {
+  await Promise.all([
+    writeFile(join(bundleDir, 'hostname'), `${hostname}\n`),
+    writeFile(join(bundleDir, 'hosts'), hostsFile(hostname)),
   ]);
 }
 
@@ -72,15 +76,19 @@ const maskedPaths = [
   'timer_stats',
 ].map((name) => `/proc/${name}`);
 
+const blankHostname = 'blank';
 const idMappings = [{ containerID: 0, hostID: idMap.baseId, size: idMap.count }];
 
-/** The OCI runtime configuration of one capsule. */
+/**
+ * The OCI runtime configuration of a vessel: all that is the same for every capsule. What differs is set when it becomes one: disk,
+ * limits, hostname, size of /dev/shm, directories shown.
+ */
 export function ociConfig(options: BundleOptions): object {
-  const { layout, spec, maxOpenFiles } = options;
+  const { layout, rootDir, maxOpenFiles } = options;
   return {
     ociVersion: '1.0.2',
-    root: { path: layout.rootDir, readonly: false },
-    hostname: spec.hostname,
+    root: { path: rootDir, readonly: true },
+    hostname: blankHostname,
     process: {
       terminal: false,
       user: { uid: 0, gid: 0 },
@@ -101,7 +109,7 @@ export function ociConfig(options: BundleOptions): object {
       gidMappings: idMappings,
       namespaces: namespaces(options),
       cgroupsPath: `/${layout.cgroupPath}`,
-      resources: resources(options),
+      resources: { devices: [{ allow: false, access: 'rwm' }] },
       seccomp: seccompProfile(process.arch),
       maskedPaths,
       readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys'],
@@ -115,22 +123,10 @@ function namespaces({ networkNamespace }: BundleOptions): readonly object[] {
   return [...own, { type: 'network', ...network }];
 }
 
-function resources({ spec: { shape }, limitsSwap }: BundleOptions): object {
-  const cpuPeriodUs = 100_000;
-  return {
-    devices: [{ allow: false, access: 'rwm' }],
-    // `swap` is memory and swap together: none on top.
-    memory: { limit: shape.memoryBytes, ...(limitsSwap ? { swap: shape.memoryBytes } : {}) },
-    pids: { limit: shape.pids },
-    cpu: { quota: Math.max(1_000, Math.round(shape.cpus * cpuPeriodUs)), period: cpuPeriodUs },
-  };
-}
-
 function mounts(options: BundleOptions): readonly object[] {
-  const { layout, spec, agentPath, resolvConfPath, cgroupMode } = options;
+  const { layout, agentPath, resolvConfPath, cgroupMode } = options;
   const sealed = ['nosuid', 'noexec', 'nodev'];
   const ownFile = (name: string) => join(layout.bundleDir, name);
-  const shmBytes = Math.floor(spec.shape.memoryBytes / 2);
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: sealed },
     tmpfs('/dev', ['nosuid', 'strictatime', 'mode=755', 'size=64k']),
@@ -140,8 +136,7 @@ function mounts(options: BundleOptions): readonly object[] {
       source: 'devpts',
       options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
     },
-    // Its pages count as the capsule's memory, so the size is no more than a courtesy to programs that ask for it.
-    tmpfs('/dev/shm', ['nosuid', 'nodev', 'mode=1777', `size=${shmBytes}`]),
+    tmpfs('/dev/shm', ['nosuid', 'nodev', 'mode=1777']),
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: sealed },
     // A network namespace that the user namespace does not own forbids mounting sysfs; programs want little more of it than the
     // number of processors.
@@ -153,7 +148,6 @@ function mounts(options: BundleOptions): readonly object[] {
     bind(ownFile('hosts'), '/etc/hosts', sealed),
     bind(ownFile('hostname'), '/etc/hostname', sealed),
     bind(agentPath, agentMountPath, ['nosuid', 'nodev']),
-    ...spec.readOnlyBinds.map(({ from, to }) => bind(from, to, ['nosuid', 'nodev'])),
   ];
 }
 

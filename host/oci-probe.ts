@@ -2,18 +2,15 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
-import { openCgroup } from './cgroup-capsule.ts';
 import { type ContainerContext, startCapsule } from './container-create.ts';
-import { layoutOf } from './container-layout.ts';
-import { takeDown } from './container-machine.ts';
-import { killStarters } from './container-process.ts';
-import { removeTree } from './layer-tree.ts';
+import { remainsOf } from './container-remains.ts';
+import { startVessel } from './container-vessel.ts';
 import { installedRuntimes, type OciRuntime } from './oci-runtime.ts';
 
-type ProbeContext = Omit<ContainerContext, 'runtime'>;
+type ProbeContext = Omit<ContainerContext, 'runtime' | 'takeVessel'>;
 
 /** Counts up when a capsule starts to need something else of the runtime. */
-const probeVersion = 1;
+const probeVersion = 2;
 const probeId = 'probe';
 
 /**
@@ -21,7 +18,7 @@ const probeId = 'probe';
  * long as the runtimes, the kernel and the cgroup layout stay the same. Throws `runtime_unavailable` with every runtime's own words.
  */
 export async function chooseRuntime(context: ProbeContext): Promise<OciRuntime> {
-  const runtimes = await installedRuntimes();
+  const runtimes = await installedRuntimes(context.run);
   if (runtimes.length === 0) {
     throw new AppError('runtime_unavailable', 'no OCI runtime is installed: apt-get install runc');
   }
@@ -34,7 +31,8 @@ export async function chooseRuntime(context: ProbeContext): Promise<OciRuntime> 
   if (known) return known;
   const failures: string[] = [];
   for (const runtime of runtimes) {
-    const failure = await probe({ ...context, runtime });
+    const vessels = { ...context, runtime };
+    const failure = await probe({ ...vessels, takeVessel: (egress) => startVessel(vessels, egress) });
     if (failure === null) {
       await keep(path, { circumstances, label: runtime.label });
       return runtime;
@@ -50,7 +48,8 @@ export async function chooseRuntime(context: ProbeContext): Promise<OciRuntime> 
 
 /** Null when a capsule started and answered, else what went wrong. */
 async function probe(context: ContainerContext): Promise<string | null> {
-  await removeProbe(context);
+  // One that a killed predecessor left.
+  await remainsOf(context, probeId).destroy();
   try {
     const machine = await startCapsule(context, {
       capsuleId: probeId,
@@ -66,14 +65,6 @@ async function probe(context: ContainerContext): Promise<string | null> {
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
-}
-
-/** One that a killed predecessor left. */
-async function removeProbe(context: ProbeContext): Promise<void> {
-  const layout = layoutOf(context.installation, probeId);
-  await killStarters(layout);
-  await takeDown(layout, openCgroup(context.hierarchy, layout.cgroupPath), async () => {});
-  await removeTree(layout.stateDir);
 }
 
 async function readKept(path: string, circumstances: string): Promise<string | null> {

@@ -54,6 +54,7 @@ describe('a host process killed by kill -9', () => {
     const machine = await first.adopt('kept');
     await machine?.pause();
     machine?.guest.close();
+    await first.close();
     const second = await openNext();
     const again = await second.adopt('kept');
     expect(again && (await runInside(again, 'hostname')).stdout).toBe('crash\n');
@@ -77,6 +78,6 @@ describe('a host process killed by kill -9', () => {
   }
 
   function openNext(): Promise<ContainerDriver> {
-    return createContainerDriver({ dataDir, networkPoolSize: 0 });
+    return createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
   }
 });

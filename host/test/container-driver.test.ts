@@ -242,8 +242,16 @@ describe('the container driver', () => {
 });
 
 describe('a container driver that is opened and closed', () => {
-  it('leaves nothing', async () => {
+  it('leaves nothing, and the devices of the host as they are', async () => {
+    const owners = () =>
+      Promise.all(['null', 'zero', 'full', 'random', 'urandom', 'tty'].map((name) => stat(`/dev/${name}`))).then(
+        (devices) => devices.map(({ uid, gid, mode }) => ({ uid, gid, mode })),
+      );
+    const before = await owners();
     const test = await openTestDriver({ networkPoolSize: 2 });
+    await test.driver.create(test.spec('one'));
+    expect(await owners()).toEqual(before);
+    await test.driver.destroy('one');
     await test.driver.networkReady();
     await test.driver.close();
     await expectNothingLeft(test.dataDir);

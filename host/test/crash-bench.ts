@@ -84,8 +84,9 @@ export async function openCrashBench(image: string | null): Promise<CrashBench> 
 async function killCapsules(dataDir: string): Promise<void> {
   const { installationId } = JSON.parse(await readFile(join(dataDir, 'installation.json'), 'utf8'));
   for (const capsuleId of await readdir(join(dataDir, 'capsules'))) {
+    const { vesselId } = JSON.parse(await readFile(join(dataDir, 'capsules', capsuleId, 'state.json'), 'utf8'));
     const init = await findProcess(
-      Number(await readFile(join('/run/caisson', installationId, capsuleId, 'pid'), 'utf8')),
+      Number(await readFile(join('/run/caisson', installationId, vesselId, 'pid'), 'utf8')),
     );
     if (init === null) continue;
     process.kill(init.pid, 'SIGKILL');

@@ -2,7 +2,7 @@
 import { createContainerDriver } from '../container-driver.ts';
 
 const [dataDir = '', imageDir = '', mode = 'loop'] = process.argv.slice(2);
-const driver = await createContainerDriver({ dataDir, networkPoolSize: 1 });
+const driver = await createContainerDriver({ dataDir, networkPoolSize: 1, blankPoolSize: 3 });
 const spec = {
   layers: [imageDir],
   shape: { cpus: 1, memoryBytes: 128 * 1024 * 1024, diskBytes: 1024 ** 3, pids: 64 },

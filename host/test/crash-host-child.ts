@@ -31,7 +31,7 @@ const images: ImageStore = {
     image === 'tiny' ? { layerId: 'tiny', digest: 'tiny', warning: null, env: {} } : pulled.resolve(image, ...rest),
 };
 const sources = await createSourceStore({ dataDir, layers });
-const container = await createContainerDriver({ dataDir, networkPoolSize: 0 });
+const container = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
 // Every capsule sees the pipe by which its command is heard outside, however its host fares.
 const driver: MachineDriver = {
   ...container,

@@ -141,7 +141,7 @@ describe('a program in the place of the agent', () => {
     // The runtime is known, or this agent would have to pass the trial of it.
     const probe = await readFile(join(honest.dataDir, 'runtime-probe.json'));
     await writeFile(join(dataDir, 'runtime-probe.json'), probe);
-    const driver = await createContainerDriver({ dataDir, agentPath, networkPoolSize: 0 });
+    const driver = await createContainerDriver({ dataDir, agentPath, networkPoolSize: 0, blankPoolSize: 0 });
     try {
       const before = process.memoryUsage().rss;
       const machine = await driver.create({ ...honest.spec('garbage'), layers: [honest.imageDir] });
@@ -175,8 +175,9 @@ async function pollForProcesses(count: number): Promise<number> {
   const hierarchy = await readCgroupHierarchy();
   const read = async () => {
     const id = (await test.driver.list()).find((name) => name !== 'neighbour');
-    if (id === undefined) return 0;
-    return (await openCgroup(hierarchy, `caisson/${installationId}/${id}`).processes()).length;
+    const state = await readFile(join(test.dataDir, `capsules/${id}/state.json`), 'utf8').catch(() => null);
+    if (state === null) return 0;
+    return (await openCgroup(hierarchy, `caisson/${installationId}/${JSON.parse(state).vesselId}`).processes()).length;
   };
   await expect.poll(read, { timeout: 5_000, interval: 20 }).toBeGreaterThanOrEqual(count);
   return read();

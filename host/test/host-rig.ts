@@ -39,7 +39,7 @@ export async function openHostRig(dataDir: string, watch: DiskWatchOptions = {})
   const tiny: ImageStore = { resolve: async () => ({ layerId: 'tiny', env: {}, digest: 'tiny', warning: null }) };
   let images = tiny;
   const sources = await createSourceStore({ dataDir, layers });
-  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0 });
+  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
   const provisioner = makeProvisioner({
     driver,
     layers,

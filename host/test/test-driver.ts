@@ -23,7 +23,7 @@ export async function openTestDriver(options: Partial<ContainerDriverOptions> = 
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
   const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
   await makeTinyImage(imageDir);
-  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, ...options });
+  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0, ...options });
   return {
     driver,
     dataDir,

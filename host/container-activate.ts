@@ -1,0 +1,42 @@
+import { crashPoint } from '@caisson/contracts/crash-point';
+import { limitCgroup } from './cgroup-limits.ts';
+import { diskMount, makeDiskDirs } from './container-disk.ts';
+import type { CapsuleLayout } from './container-layout.ts';
+import type { Vessel, VesselContext } from './container-vessel.ts';
+import type { MachineSpec } from './machine-driver.ts';
+import { nameHost } from './oci-bundle.ts';
+
+export interface ActivateOptions {
+  readonly vessel: Vessel;
+  readonly layout: CapsuleLayout;
+  readonly spec: MachineSpec;
+  /** Lowest layer of every disk. */
+  readonly skeletonDir: string;
+}
+
+const activateTimeoutMs = 30_000;
+
+/**
+ * Makes a blank vessel the capsule of `spec`: limits, hostname, the directories it is shown, and its disk as its root. Nothing inside
+ * takes part in it. Throws; the vessel is then of no use any more.
+ */
+export async function activateVessel(
+  context: VesselContext,
+  { vessel, layout, spec, skeletonDir }: ActivateOptions,
+): Promise<void> {
+  const disk = diskMount(layout, [...spec.layers, skeletonDir]);
+  await Promise.all([
+    makeDiskDirs(layout),
+    nameHost(vessel.layout.bundleDir, spec.hostname),
+    limitCgroup(context.hierarchy, vessel.layout.cgroupPath, spec.shape),
+  ]);
+  crashPoint('capsule.prepared');
+  const { pid, startTime } = vessel.init;
+  const { toolPath, blankRootDir } = context;
+  // Pages of /dev/shm count as the capsule's memory, so its size is no more than a courtesy to programs that ask for it.
+  const shmBytes = Math.floor(spec.shape.memoryBytes / 2);
+  const words = [pid, startTime, spec.hostname, shmBytes, blankRootDir, disk.options].map(String);
+  const binds = spec.readOnlyBinds.flatMap(({ from, to }) => [from, to]);
+  await context.run([toolPath, 'activate', ...words, ...binds], { cwd: disk.cwd, timeoutMs: activateTimeoutMs });
+  crashPoint('capsule.started');
+}

@@ -1,0 +1,90 @@
+import { access, readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
+import { isErrno } from './container-errors.ts';
+import { type CapsuleLayout, type Installation, layoutOf, vesselLayoutOf } from './container-layout.ts';
+import type { ContainerNetwork } from './container-network.ts';
+import { type CapsuleState, readState, writeState } from './container-state.ts';
+import { removeVessels } from './container-vessel.ts';
+import { removeTree } from './layer-tree.ts';
+import type { Remains } from './machine-driver.ts';
+import type { RunBriefly } from './resident-programs.ts';
+
+export interface RemainsContext {
+  readonly installation: Installation;
+  readonly hierarchy: CgroupHierarchy;
+  readonly blankRootDir: string;
+  readonly run: RunBriefly;
+}
+
+/**
+ * A capsule this process does not hold, whatever there is of it. Its network slot is given back only when nothing on disk claims it
+ * any more: another capsule may get it at once, and whoever comes for these remains again must not find it there.
+ */
+export function remainsOf(
+  context: RemainsContext & { readonly network: ContainerNetwork },
+  capsuleId: string,
+): Remains {
+  const { installation, network, run } = context;
+  const layout = layoutOf(installation, capsuleId);
+  const end = async (state: CapsuleState | null, unclaim: () => Promise<void>) => {
+    if (state !== null) await removeVessels(context, [vesselLayoutOf(installation, state.vesselId)]);
+    await unclaim();
+    crashPoint('remains.unclaimed');
+    const slot = state?.networkSlot ?? null;
+    if (slot !== null) await network.pool.discard(slot);
+  };
+  return {
+    async stop() {
+      const state = await readState(layout);
+      await end(state, async () => {
+        if (state !== null) await writeState(layout, { ...state, networkSlot: null });
+      });
+      return { upperDir: layout.upperDir };
+    },
+    async destroy() {
+      if (await exists(layout)) await end(await readState(layout), () => removeTree(layout.stateDir, run));
+    },
+  };
+}
+
+/** Ids of every capsule of which anything exists: each has a place on disk for as long as it has anything. */
+export function listCapsules({ capsulesDir }: Installation): Promise<readonly string[]> {
+  return directoriesIn(capsulesDir);
+}
+
+/** What is known of every capsule that was activated. */
+export async function readStates(installation: Installation): Promise<readonly CapsuleState[]> {
+  const capsuleIds = await listCapsules(installation);
+  const states = await Promise.all(capsuleIds.map((id) => readState(layoutOf(installation, id))));
+  return states.filter((state) => state !== null);
+}
+
+/** Removes every vessel that is not a capsule's: blank ones of an earlier process, and those it was starting or activating. */
+export async function removeStrayVessels(context: RemainsContext, states: readonly CapsuleState[]): Promise<void> {
+  const { installation, hierarchy, blankRootDir } = context;
+  const claimed = new Set([...states.map(({ vesselId }) => vesselId), basename(blankRootDir)]);
+  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
+  const found = await Promise.all([installation.runDir, ...groups].map(directoriesIn));
+  const strays = [...new Set(found.flat())].filter((id) => !claimed.has(id));
+  await removeVessels(
+    context,
+    strays.map((id) => vesselLayoutOf(installation, id)),
+  );
+}
+
+async function directoriesIn(path: string): Promise<readonly string[]> {
+  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
+
+function exists({ stateDir }: CapsuleLayout): Promise<boolean> {
+  return access(stateDir).then(
+    () => true,
+    () => false,
+  );
+}
