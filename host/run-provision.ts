@@ -5,7 +5,7 @@ import type { ExecSpec } from './guest-link.ts';
 import type { DiskLayers } from './layer-disk.ts';
 import type { ImageStore, SourceStore } from './layer-store.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
-import { toolsMountPath, toolsNodeArgv } from './tools-layer.ts';
+import { toolsMountPath, toolsNodeArgv, toolsNodeEnv } from './tools-layer.ts';
 
 /** The one process of a run; its number is known before it exists, so a host that was killed in between finds it. */
 export const commandProcessId = 1;
@@ -152,7 +152,12 @@ export async function commandOf(machine: Machine, assignment: RunAssignment): Pr
     processId: commandProcessId,
     argv: await argvOf(machine, assignment),
     cwd: workspacePath,
-    env: { PATH: defaultPath, HOME: '/root', ...assignment.env },
+    env: {
+      PATH: defaultPath,
+      HOME: '/root',
+      ...(assignment.work.kind === 'render' ? toolsNodeEnv : {}),
+      ...assignment.env,
+    },
     timeoutMs: assignment.timeoutMs + assignment.graceMs + hostTimeoutSlackMs,
   };
 }

@@ -40,12 +40,22 @@ export const toolsNodeArgv = [
   `${toolsMountPath}/bin/node.bin`,
 ] as const;
 
+/**
+ * Has the tools' Node take its own sources stripped and compiled from the layer: that is half of a rendering. What is kept there knows
+ * its files by where they lie from it, so that it can be made outside.
+ */
+export const toolsNodeEnv = {
+  NODE_COMPILE_CACHE: `${toolsMountPath}/compiled`,
+  NODE_COMPILE_CACHE_PORTABLE: '1',
+} as const;
+
 /** For images with a shell: `node` as people expect it on a PATH. */
 const launcher = `#!/bin/sh\nexec ${toolsNodeArgv.join(' ')} "$@"\n`;
 const keepUnusedMs = 7 * 24 * 3600_000;
 
 /**
- * Makes the directory that capsules see read-only at `/opt/caisson`: Node with its libraries and loader, and the pipeline sources.
+ * Makes the directory that capsules see read-only at `/opt/caisson`: Node with its libraries and loader, and the pipeline sources,
+ * also compiled.
  * Made once for the same Node and sources; later calls only look. Throws `tools_unavailable`.
  */
 export async function createToolsLayer(options: ToolsLayerOptions): Promise<string> {
@@ -97,7 +107,7 @@ async function readSources(pipelineDir: string): Promise<Sources> {
 /** The binary counts by size and time of change: hashing a hundred megabytes at each start would be felt. */
 async function keyOf(nodeBinary: string, sources: Sources): Promise<string> {
   const { size, mtimeMs, ino } = await stat(nodeBinary);
-  const hash = createHash('sha256').update(JSON.stringify([nodeBinary, size, mtimeMs, ino, launcher]));
+  const hash = createHash('sha256').update(JSON.stringify([nodeBinary, size, mtimeMs, ino, launcher, toolsNodeEnv]));
   for (const [path, bytes] of sources) hash.update(`${path}\0${bytes.length}\0`).update(bytes);
   return hash.digest('hex').slice(0, 32);
 }
@@ -114,12 +124,40 @@ async function make(directory: string, nodeBinary: string, sources: Sources): Pr
       await writeFile(join(temp, 'pipeline', path), bytes, { mode: 0o644 });
     }
     crashPoint('tools.filled');
+    await compileSources(temp);
     await rename(temp, directory).catch(async (error) => {
       // Another caller was faster; both made the same.
       if (!(await exists(directory))) throw error;
     });
   } finally {
     await rm(temp, { recursive: true, force: true });
+  }
+}
+
+const samplePipeline = `import { pipeline, sh } from '@caisson/pipeline';
+export default pipeline([sh('true', { label: 'a' }).sh('true', { label: 'b' })], { timeout: '1m' });
+`;
+
+/** Renders a pipeline once, at whose end Node keeps what it compiled. */
+async function compileSources(directory: string): Promise<void> {
+  const inside = (path: string) => path.replace(toolsMountPath, directory);
+  const workspace = join(directory, 'sample');
+  await mkdir(join(workspace, '.caisson'), { recursive: true });
+  await writeFile(join(workspace, '.caisson/pipeline.ts'), samplePipeline);
+  const argv = [...toolsNodeArgv, `${toolsMountPath}/pipeline/render/render-main.ts`].map(inside);
+  const env = Object.fromEntries(Object.entries(toolsNodeEnv).map(([name, value]) => [name, inside(value)]));
+  await runProgram([...argv, workspace], { env: { PATH: '/usr/bin:/bin', ...env } });
+  await rm(workspace, { recursive: true });
+  // Capsules are nobody here.
+  await makeReadable(inside(toolsNodeEnv.NODE_COMPILE_CACHE));
+}
+
+async function makeReadable(directory: string): Promise<void> {
+  await chmod(directory, 0o755);
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await makeReadable(path);
+    else await chmod(path, 0o644);
   }
 }
 

@@ -2,19 +2,20 @@ import { appendFile, cp, lstat, mkdir, readdir, readFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { runProgram } from '../run-program.ts';
-import { createToolsLayer, toolsMountPath, toolsNodeArgv } from '../tools-layer.ts';
+import { createToolsLayer, toolsMountPath, toolsNodeArgv, toolsNodeEnv } from '../tools-layer.ts';
 import { tempDir } from './temp-dir.ts';
 
 const pipelineDir = new URL('../../pipeline', import.meta.url).pathname;
 const nodeBinary = process.execPath;
 
 /** Runs the tools' Node where there is nothing else: no shell, no libraries, no /proc, no /dev. */
-async function runInEmptyRoot(tools: string, args: readonly string[]): Promise<string> {
+async function runInEmptyRoot(tools: string, args: readonly string[], before: readonly string[] = []): Promise<string> {
   const root = await tempDir();
   await mkdir(join(root, toolsMountPath), { recursive: true });
   const script =
     'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && root=$3 && shift 3 && exec chroot "$root" "$@"';
   const argv = [
+    ...before,
     'unshare',
     '--mount',
     'sh',
@@ -36,11 +37,21 @@ test('node runs in a root with nothing in it, and imports the pipeline sources',
   expect(await runInEmptyRoot(tools, ['-e', code])).toBe(`${process.version} true\n`);
 });
 
+test('node takes the sources compiled where the tools are mounted', async () => {
+  const tools = await createToolsLayer({ dataDir: await tempDir(), nodeBinary, pipelineDir });
+  const entry = `${toolsMountPath}/pipeline/render/render-main.ts`;
+  const env = Object.entries({ ...toolsNodeEnv, NODE_DEBUG_NATIVE: 'COMPILE_CACHE' }).map(
+    ([name, value]) => `${name}=${value}`,
+  );
+  const said = await runInEmptyRoot(tools, [entry], ['env', ...env]).catch((error) => error.stderr);
+  expect(said).toContain(`V8 code cache for ESM file://${entry} was accepted`);
+});
+
 test('the launcher works where there is a shell', async () => {
   const tools = await createToolsLayer({ dataDir: await tempDir(), nodeBinary, pipelineDir });
   expect(await readFile(join(tools, 'bin/node'), 'utf8')).toContain('#!/bin/sh');
   expect((await lstat(join(tools, 'bin/node'))).mode & 0o777).toBe(0o755);
-  expect(await readdir(tools)).toEqual(['bin', 'lib', 'pipeline']);
+  expect(await readdir(tools)).toEqual(['bin', 'compiled', 'lib', 'pipeline']);
   expect(await readdir(join(tools, 'pipeline'))).not.toContain('test');
 });
 
