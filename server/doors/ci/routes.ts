@@ -1,4 +1,4 @@
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, hasCode } from '@caisson/contracts/app-error';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import { callerOf } from './caller.ts';
 import { cleanInput } from './clean-input.ts';
@@ -36,7 +36,8 @@ function routeOf(options: CiRoutesOptions, operation: ContractOperation): Pick<R
     // Before the body is read: a stranger's is not worth parsing.
     onRequest: async (request, reply) => {
       const caller = await callerOf(options.deps, operation.security, request.headers.authorization).catch((error) => {
-        options.onRefused(request, reply);
+        // A database that is away refuses nobody.
+        if (hasCode(error, 'unauthorized')) options.onRefused(request, reply);
         throw error;
       });
       callers.set(request, caller);
