@@ -22,6 +22,23 @@ function by(file: string, faults: Readonly<Record<string, string>>): readonly Fa
 /** What Caisson promises when things break, and the tests that break them. `docs/reliability.md` is made of it. */
 export const promises: readonly PromiseKept[] = [
   {
+    id: 'simulation',
+    promise: 'Whatever fails, and in whatever order, the rules about jobs, leases and logs hold after every event.',
+    faults: [
+      ...by('server/test/simulation-seeds.test.ts', {
+        'crashes between any two writes, lost, doubled, reordered and late messages, cancels, retries':
+          'a thousand seeds keep every promise',
+        'seeds that once broke something': 'seed $seed keeps every promise: $found',
+        'the same seed again': 'the same seed gives the same history, event for event',
+      }),
+      ...by('server/test/simulation.test.ts', {
+        'other seeds': 'another thousand seeds keep every promise',
+        'a bug put into the control plane on purpose':
+          'a control plane that $what is found, and shown in a small history',
+      }),
+    ],
+  },
+  {
     id: 'crash',
     promise: 'A process killed at any moment loses no job, repeats none without saying so, and leaves nothing behind.',
     faults: [
@@ -58,6 +75,16 @@ export const promises: readonly PromiseKept[] = [
       ...by('guest/test/reconnect.test.ts', {
         'the link between host and capsule breaks': 'lost in the middle of the output loses nothing',
         'the host is killed while a command prints': 'of a host killed with SIGKILL leaves its processes to the next',
+      }),
+    ],
+  },
+  {
+    id: 'upgrade',
+    promise: 'A new version goes on with what an earlier one has begun.',
+    faults: [
+      ...by('e2e/upgrade.test.ts', {
+        'an upgrade in the middle of a build': 'a build begun under $title goes on under this one',
+        'a control plane newer than its host': 'a host of $title serves a control plane of this one',
       }),
     ],
   },
@@ -174,6 +201,7 @@ export const promises: readonly PromiseKept[] = [
         'block devices': 'a block device',
         'archive bombs': 'an archive that unpacks to far more than it is gets refused early',
         'sparse files that lie about their size': 'a sparse file',
+        'sparse files of GNU tar': 'a sparse file as GNU tar packs it is refused in every format, and nothing is left',
         'sizes that lie': 'a pax size beyond all',
         'too many entries': 'more entries than allowed',
         'damaged bytes': 'damaged bytes are refused, and nothing is left',
@@ -301,6 +329,12 @@ export const promises: readonly PromiseKept[] = [
         'a source does not fit on the host': 'a source that does not fit is refused and leaves nothing',
         'space or files run out anywhere in a run':
           'wherever the %s run out, a run passes or ends as disk full, and the next one passes',
+        'a host is started anew on a full disk':
+          'a host that is started anew on a full disk takes up its run, and its output comes whole when there is room',
+        'a disk is given back when nothing can be written':
+          'a disk that is given back goes although there is no file left for its mark',
+        'unused images and sources take the room':
+          'images and sources nobody uses go when room is short, and what is held stays',
         'a host is short of room': 'a heartbeat says that there is no room for new work, until there is',
       }),
       ...by('host/test/image-full-disk.test.ts', {
@@ -357,10 +391,3 @@ export const promises: readonly PromiseKept[] = [
     ],
   },
 ];
-
-/** The command that runs one test again: file and the longest part of the title that stands in every name made from it. */
-export function commandOf({ file, title }: Fault): string {
-  const fixed = title.split(/%[sdifjo]|\$\w+/).reduce((a, b) => (b.length > a.length ? b : a));
-  const pattern = fixed.trim().replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-  return `npm test -- ${file} -t "${pattern}"`;
-}
