@@ -54,13 +54,15 @@ function isLost({ draws, weather, stats }: World, name: string): boolean {
 function call<T>(world: World, { life, host, name }: Way & { name: string }, work: () => T): Promise<T> {
   const { draws, history, stats, timeline, weather } = world;
   const label = `${life.name}>${host.name} ${name}`;
+  const { processes } = host;
   return new Promise((resolve, reject) => {
     const fail = (why: string) => {
       history.mark(`${label} ${why}`);
       life.after(draws.unit(`${label} noticed`) * noticeMs, () => reject(new SimulatedFault(`${label}: ${why}`)));
     };
     const arrive = (isRepeat: boolean) => {
-      if (!isOpen(world, { life, host }) || isLost(world, label)) return isRepeat || fail('the call was lost');
+      if (host.processes !== processes || !isOpen(world, { life, host }) || isLost(world, label))
+        return isRepeat || fail('the call was lost');
       history.mark(label);
       const answer = attempt(work);
       if (isRepeat) return;

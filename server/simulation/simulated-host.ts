@@ -27,6 +27,8 @@ export interface SimulatedHost {
   readonly id: string;
   readonly isUp: boolean;
   readonly layers: ReadonlySet<string>;
+  /** How many processes it has had: a call that was sent to one is not heard by the next. */
+  readonly processes: number;
   /** Runs it has not forgotten. */
   leases(): readonly LeaseRef[];
   describe(): HostDescription;
@@ -49,6 +51,9 @@ interface HostState extends RunPlace {
   readonly blobs: Map<string, Uint8Array>;
   readonly runs: Map<string, SimulatedRun>;
   wipes: number;
+  processes: number;
+  /** Leases that are over, as long as the process lives: a call that comes late does not begin them anew. */
+  readonly over: Set<string>;
   isUp: boolean;
   stream: MessageStream | null;
   /** What would have happened while the process was away. */
@@ -66,6 +71,9 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
     ...{ name, id, layers, leases },
     get isUp() {
       return state.isUp;
+    },
+    get processes() {
+      return state.processes;
     },
     describe: () => ({
       ...{ hostId: id, protocol: 1 },
@@ -106,7 +114,7 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
 
 function makeState({ timeline }: World, name: string): HostState {
   const state: HostState = {
-    ...{ name, wipes: 0, isUp: true, stream: null, parked: [] },
+    ...{ name, wipes: 0, processes: 1, over: new Set<string>(), isUp: true, stream: null, parked: [] },
     ...{ layers: new Set(), blobs: new Map(), failures: new Map(), runs: new Map() },
     later(run, delayMs, work) {
       const happen = () => {
@@ -129,9 +137,9 @@ function makeState({ timeline }: World, name: string): HostState {
 }
 
 function takeRun(world: World, state: HostState, assignment: RunAssignment): void {
-  const { name, runs } = state;
+  const { name, over, runs } = state;
   const { leaseId, fence, env, work } = assignment;
-  if (runs.has(leaseId)) return;
+  if (runs.has(leaseId) || over.has(leaseId)) return;
   const run: SimulatedRun = {
     ...{ assignment, record: recordOf(world, assignment), messages: [], reason: null },
     ...{ isStarted: false, isFinished: false, sent: 0, acknowledged: 0 },
@@ -155,7 +163,7 @@ function recordOf({ ledger, records, fail }: World, { leaseId, fence }: RunAssig
   return record;
 }
 
-function acknowledge({ fail, history }: World, { name, runs }: HostState, acks: readonly RunAck[]): void {
+function acknowledge({ fail, history }: World, { name, over, runs }: HostState, acks: readonly RunAck[]): void {
   for (const { leaseId, seq } of acks) {
     const run = runs.get(leaseId);
     if (run === undefined) continue;
@@ -163,6 +171,7 @@ function acknowledge({ fail, history }: World, { name, runs }: HostState, acks: 
     run.acknowledged = Math.max(run.acknowledged, seq);
     if (!run.isFinished || seq < run.messages.length) continue;
     runs.delete(leaseId);
+    over.add(leaseId);
     history.say(name, `fence ${run.assignment.fence}: everything is acknowledged; forgets it`);
   }
 }
@@ -181,6 +190,8 @@ function crash(world: World, state: HostState, downMs: number): void {
 function recover(world: World, state: HostState): void {
   const { name } = state;
   state.isUp = true;
+  state.processes += 1;
+  state.over.clear();
   world.history.say(name, 'is back');
   for (const run of state.runs.values()) {
     const isDead = run.isStarted && !run.isFinished && world.draws.chance(0.15, `${name} capsule died`);
