@@ -13,10 +13,19 @@ export interface TestDatabase {
 }
 
 /** A fresh, migrated, empty database on the PostgreSQL of this test run: a copy of a template, so it takes a fraction of a second. */
-export async function freshDatabase(): Promise<TestDatabase> {
+export function freshDatabase(): Promise<TestDatabase> {
+  return create(`template ${templateName}`);
+}
+
+/** A database without any table. */
+export function emptyDatabase(): Promise<TestDatabase> {
+  return create('');
+}
+
+async function create(how: string): Promise<TestDatabase> {
   const server = await askServer();
   const name = `test_${randomBytes(8).toString('hex')}`;
-  await administer(server, `create database ${name} template ${templateName}`);
+  await administer(server, `create database ${name} ${how}`);
   return {
     connectionString: withDatabase(server, name),
     drop: () => administer(server, `drop database if exists ${name} with (force)`),
