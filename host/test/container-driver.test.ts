@@ -1,6 +1,7 @@
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readCgroupHierarchy } from '../cgroup-hierarchy.ts';
 import { createContainerDriver } from '../container-driver.ts';
 import { idMap } from '../id-map.ts';
 import type { Machine } from '../machine-driver.ts';
@@ -8,6 +9,7 @@ import { expectNothingLeft } from './nothing-left.ts';
 import { openTestDriver, runInside, type TestDriver } from './test-driver.ts';
 
 const megabyte = 1024 * 1024;
+const hasOwnCgroup = (await readCgroupHierarchy()).mode === 'v2';
 
 describe('a container capsule', () => {
   let test: TestDriver;
@@ -33,6 +35,51 @@ describe('a container capsule', () => {
     expect((await inside('ls /dev')).split('\n').toSorted()).toEqual(
       'fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero'.split(' '),
     );
+  });
+
+  it('has exactly the rights it is meant to have, and so has its agent', async () => {
+    const { stdout } = await runInside(
+      machine,
+      'grep -hE "^(Cap|NoNewPrivs|Seccomp)" /proc/self/status /proc/1/status',
+    );
+    const rights = 'Inh:0 Prm:800405fb Eff:800405fb Bnd:800405fb Amb:0 NoNewPrivs:1 Seccomp:2 Seccomp_filters:1';
+    const said = stdout.replace(/^Cap/gm, '').replace(/:\s+0*(?=[0-9a-f])/g, ':');
+    expect(said.trim().split('\n').join(' ')).toBe(`${rights} ${rights}`);
+  });
+
+  it('has exactly the mounts it is meant to have', async () => {
+    const lines = (await inside('cat /proc/self/mountinfo')).split('\n');
+    const mounts = lines.map((line) => {
+      const [, , , , point = '', flags = '', ...rest] = line.split(' ');
+      // Nothing comes in or goes out by itself: there are no fields of propagation before the dash.
+      expect(rest[0]).toBe('-');
+      return { point, text: `${rest[1]} ${flags.replace(',relatime', '')}` };
+    });
+    const devices = /^\/dev\/(null|zero|full|tty|random|urandom)$/;
+    const own = mounts.filter(({ point }) => !devices.test(point) && !point.startsWith('/proc/'));
+    const bind = (file: string, flags: string) => [file, expect.stringMatching(new RegExp(`^\\S+ ${flags}$`))];
+    expect(Object.fromEntries(own.map(({ point, text }) => [point, text]))).toEqual({
+      '/': 'overlay rw,nosuid,nodev',
+      '/proc': 'proc rw,nosuid,nodev,noexec',
+      '/dev': 'tmpfs rw,nosuid',
+      '/dev/pts': 'devpts rw,nosuid,noexec',
+      '/dev/shm': 'tmpfs rw,nosuid,nodev',
+      '/dev/mqueue': 'mqueue rw,nosuid,nodev,noexec',
+      '/sys': 'tmpfs ro,nosuid,nodev,noexec',
+      '/sys/devices/system/cpu': 'sysfs ro,nosuid,nodev,noexec',
+      ...Object.fromEntries(
+        ['resolv.conf', 'hosts', 'hostname'].map((name) => bind(`/etc/${name}`, 'ro,nosuid,nodev,noexec')),
+      ),
+      ...Object.fromEntries([bind('/.caisson/agent', 'ro,nosuid,nodev')]),
+      ...(hasOwnCgroup ? { '/sys/fs/cgroup': 'cgroup2 ro,nosuid,nodev,noexec' } : {}),
+    });
+    const covers = mounts.filter(({ point }) => point.startsWith('/proc/'));
+    expect(covers.filter(({ text }) => !/^(proc ro,nosuid,nodev,noexec|tmpfs ro|devtmpfs rw)$/.test(text))).toEqual([]);
+    expect(covers.map(({ point }) => point)).toEqual(expect.arrayContaining(['/proc/sys', '/proc/keys']));
+  });
+
+  it('has as much of /dev/shm as half of its memory', async () => {
+    expect(await inside('df -k /dev/shm | tail -n 1 | awk "{ print \\$2 }"')).toBe(String((128 * 1024) / 2));
   });
 
   it('changes users, owners and setuid bits', async () => {
