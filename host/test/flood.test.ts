@@ -15,8 +15,11 @@ beforeAll(async () => {
   rig = await openHostRig(dataDir);
 });
 afterAll(async () => {
-  await rig.end();
-  await disk.end();
+  try {
+    await rig.end();
+  } finally {
+    await disk.end();
+  }
 });
 
 test('jobs that print without end while nobody listens grow neither the host nor its disk beyond their limit', async () => {

@@ -25,8 +25,11 @@ afterEach(async () => {
   expect(await halfMade()).toEqual([]);
 });
 afterAll(async () => {
-  await rig.end();
-  await disk.end();
+  try {
+    await rig.end();
+  } finally {
+    await disk.end();
+  }
 });
 
 /** Whatever a failure left under a temporary name. */
