@@ -141,6 +141,8 @@ int vm_sync(void);
 int vm_tsc(void);
 /* vm-network.c */
 bool network_up(const char *link);
+/* An address in a network of 256, and the way out; brings the link up. */
+bool network_address(const char *link, const char *address, const char *gateway);
 /* vm-jail.c: `<uid> <network namespace|none> <root> <run directory> [<cgroup.procs>...] -- <program>...` */
 int run_jail(char **words);
 

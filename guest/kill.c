@@ -19,11 +19,12 @@ static long session_of(long pid) {
   close(fd);
   if (got <= 0) return -1;
   line[got] = 0;
-  char *end = strrchr(line, ')');
-  long parent, group, session;
-  char state;
-  if (!end || sscanf(end + 1, " %c %ld %ld %ld", &state, &parent, &group, &session) != 4) return -1;
-  return state == 'Z' ? -1 : session;
+  /* ") S parent group session …" */
+  char *at = strrchr(line, ')');
+  if (!at || strlen(at) < 4 || at[2] == 'Z') return -1;
+  strtol(at + 3, &at, 10);
+  strtol(at, &at, 10);
+  return strtol(at, NULL, 10);
 }
 
 static int kill_listed(const char *entries, long length, pid_t session) {

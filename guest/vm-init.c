@@ -14,7 +14,7 @@
 
 #include "agent.h"
 
-enum { LAYERS_MAX = 32, BINDS_MAX = 8, DEVICE_WAIT_MS = 10000, OPEN_FILES = 1048576 };
+enum { LAYERS_MAX = 32, BINDS_MAX = 8, RESOLVERS_MAX = 3, DEVICE_WAIT_MS = 10000, OPEN_FILES = 1048576 };
 
 /* What the kernel command line says behind "boot", as name=value. */
 struct boot {
@@ -22,6 +22,9 @@ struct boot {
   int layers;
   const char *binds[BINDS_MAX];
   int bind_count;
+  const char *address, *gateway; /* NULL without a network */
+  const char *resolvers[RESOLVERS_MAX];
+  int resolver_count;
 };
 
 static char port_path[64];
@@ -117,7 +120,11 @@ static void make_skeleton(const struct boot *boot) {
   write_text("/state/hosts", text, 0644);
   snprintf(text, sizeof text, "%s\n", boot->hostname);
   write_text("/state/hostname", text, 0644);
-  write_text("/state/resolv.conf", "", 0644);
+  size_t at = 0;
+  text[0] = 0;
+  for (int i = 0; i < boot->resolver_count; i++)
+    at += (size_t)snprintf(text + at, sizeof text - at, "nameserver %.64s\n", boot->resolvers[i]);
+  write_text("/state/resolv.conf", text, 0644);
   for (const char **name = (const char *[]){"hosts", "hostname", "resolv.conf", NULL}; *name; name++) {
     snprintf(path, sizeof path, "/skeleton/etc/%s", *name);
     write_text(path, "", 0644);
@@ -207,6 +214,10 @@ static bool read_word(struct boot *boot, const char *word) {
   else if (strncmp(word, "memory=", 7) == 0) boot->memory = word + 7;
   else if (strncmp(word, "layers=", 7) == 0) boot->layers = atoi(word + 7);
   else if (strncmp(word, "bind=", 5) == 0 && boot->bind_count < BINDS_MAX) boot->binds[boot->bind_count++] = word + 5;
+  else if (strncmp(word, "address=", 8) == 0) boot->address = word + 8;
+  else if (strncmp(word, "gateway=", 8) == 0) boot->gateway = word + 8;
+  else if (strncmp(word, "resolver=", 9) == 0 && boot->resolver_count < RESOLVERS_MAX)
+    boot->resolvers[boot->resolver_count++] = word + 9;
   else return false;
   return boot->layers >= 0 && boot->layers <= LAYERS_MAX;
 }
@@ -228,6 +239,7 @@ int vm_boot(char **words) {
   set_limits(&boot);
   if (sethostname(boot.hostname, strlen(boot.hostname)) < 0) give_up("hostname", boot.hostname);
   network_up("lo");
+  if (boot.address && boot.gateway && !network_address("eth0", boot.address, boot.gateway)) give_up("network", "eth0");
   find_device("/sys/class/virtio-ports", "name", "agent.0", port_path, sizeof port_path);
   umask(022);
   return serve_port(port_path);

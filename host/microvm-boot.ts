@@ -16,7 +16,7 @@ import { disksOf, type MachineDisk } from './microvm-disk.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import { makeMicrovmMachine, removeRunning } from './microvm-machine.ts';
 import { readMicrovmState, writeMicrovmState } from './microvm-state.ts';
-import { type Accelerator, qemuArguments } from './qemu-arguments.ts';
+import { type Accelerator, guestNetwork, qemuArguments } from './qemu-arguments.ts';
 import type { QemuKit } from './qemu-kit.ts';
 import { adoptQemu, type QemuProcess, startQemu } from './qemu-process.ts';
 import { continueMachine, lastConsoleLines, machineStatus } from './qmp-commands.ts';
@@ -32,8 +32,16 @@ export interface MicrovmContext {
   readonly tscKhz: number;
   /** How long a machine may take from its first instruction to its agent's greeting. */
   readonly bootTimeoutMs: number;
+  /** A network namespace with a way out for a machine that may have one, and name servers it can reach; null: there is none. */
+  readonly network: MachineNetwork | null;
   /** Machines this process holds. */
   readonly live: Map<string, Machine>;
+}
+
+export interface MachineNetwork {
+  /** Path of the namespace QEMU joins. */
+  readonly namespace: string;
+  readonly resolvers: readonly string[];
 }
 
 const mebibyte = 2 ** 20;
@@ -52,6 +60,8 @@ const uidRange = { first: 1_000_000_000, count: 500_000_000 } as const;
 export async function bootMachine(context: MicrovmContext, spec: MachineSpec): Promise<Machine> {
   const layout = microvmLayoutOf(context.installation, spec.capsuleId);
   checkSpec(spec);
+  if (spec.egress === 'internet' && context.network === null)
+    throw new AppError('provision_failed', 'micro-virtual machines have no network yet; use the container driver');
   await mkdir(layout.stateDir, { mode: 0o700 }).catch((error: unknown) => {
     if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${spec.capsuleId} exists already`);
     throw asAppError(error, 'provision_failed', 'the machine has no place on disk');
@@ -67,18 +77,17 @@ export async function bootMachine(context: MicrovmContext, spec: MachineSpec): P
 }
 
 /** Both get into the guest's kernel command line, which has no way to quote. */
-function checkSpec({ hostname, readOnlyBinds, egress }: MachineSpec): void {
+function checkSpec({ hostname, readOnlyBinds }: MachineSpec): void {
   if (!/^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/.test(hostname))
     throw new AppError('invalid_argument', `${JSON.stringify(hostname)} cannot be a machine's name`);
   for (const { to } of readOnlyBinds)
     if (!/^(\/[A-Za-z0-9_][A-Za-z0-9._-]*)+$/.test(to))
       throw new AppError('invalid_argument', `${JSON.stringify(to)} cannot be a place for a directory of the host`);
-  if (egress === 'internet')
-    throw new AppError('provision_failed', 'micro-virtual machines have no network yet; use the container driver');
 }
 
 async function start(context: MicrovmContext, layout: MicrovmLayout, spec: MachineSpec): Promise<QemuProcess> {
   const { kit, agentPath, hierarchy } = context;
+  const network = spec.egress === 'internet' ? context.network : null;
   const uid = uidRange.first + randomInt(uidRange.count);
   const state = { version: 1, capsuleId: layout.capsuleId, uid, process: null, isDiskWhole: false } as const;
   await writeMicrovmState(layout, state);
@@ -100,11 +109,12 @@ async function start(context: MicrovmContext, layout: MicrovmLayout, spec: Machi
       ramBytes,
       disks: disks.map((disk) => ({ ...disk, chain: disk.chain.map(({ format }) => ({ format, fd: fd++ })) })),
       initramfsPath: context.initramfsPath,
-      bootWords: bootWords(spec, disks),
+      hasNetwork: network !== null,
+      bootWords: [...bootWords(spec, disks), ...networkWords(network)],
     });
     return await startQemu({
       ...{ agentPath, uid, argv, groupFiles, rootDir: kit.rootDir, runDir: layout.runDir },
-      networkNamespace: null,
+      networkNamespace: network?.namespace ?? null,
       files: opened.map((file) => file.fd),
       onStarted: (process) => writeMicrovmState(layout, { ...state, process }),
     });
@@ -132,6 +142,12 @@ function bootWords({ hostname, shape, readOnlyBinds }: MachineSpec, disks: reado
   const layers = disks.filter(({ name }) => name.startsWith('layer')).length;
   const limits = [`pids=${shape.pids}`, `memory=${shape.memoryBytes}`];
   return [`hostname=${hostname}`, ...limits, `layers=${layers}`, ...readOnlyBinds.map(({ to }) => `bind=${to}`)];
+}
+
+function networkWords(network: MachineNetwork | null): readonly string[] {
+  if (network === null) return [];
+  const { address, gateway } = guestNetwork;
+  return [`address=${address}`, `gateway=${gateway}`, ...network.resolvers.map((resolver) => `resolver=${resolver}`)];
 }
 
 interface MeetOptions {

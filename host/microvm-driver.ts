@@ -53,6 +53,7 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
   const bootTimeoutMs = options.bootTimeoutMs ?? bootTimeoutsMs[accelerator];
   return {
     ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, bootTimeoutMs },
+    network: null,
     live: new Map(),
   };
 }

@@ -20,6 +20,11 @@ export interface QemuMachine {
   readonly cpus: number;
   readonly ramBytes: number;
   readonly disks: readonly QemuDisk[];
+  /**
+   * Whether it has a network card. QEMU itself opens the connections its guest asks for, so the guest reaches what QEMU's network
+   * namespace reaches, under the same packet rules, and loopback of that namespace as its gateway.
+   */
+  readonly hasNetwork: boolean;
   /** Path of the first root below the root of the kit. */
   readonly initramfsPath: string;
   /** Words for the guest's init, behind `boot`. */
@@ -51,9 +56,15 @@ export function qemuArguments(machine: QemuMachine): readonly string[] {
     ...['-device', 'virtserialport,chardev=agent,name=agent.0'],
     ...['-device', 'virtio-rng-device'],
     ...machine.disks.flatMap(diskArguments),
+    ...(machine.hasNetwork ? networkArguments : []),
     ...['-kernel', kitKernelPath, '-initrd', machine.initramfsPath, '-append', kernelCommandLine(machine)],
   ];
 }
+
+const networkArguments = ['-netdev', 'user,id=network,ipv6=off', '-device', 'virtio-net-device,netdev=network'];
+
+/** The addresses a guest has on the network QEMU makes up for it; the same in every machine. */
+export const guestNetwork = { address: '10.0.2.15', gateway: '10.0.2.2' } as const;
 
 function machineArguments({ accelerator, kvmFd, cpus, ramBytes }: QemuMachine): readonly string[] {
   const device = kvmFd === null ? '' : `,device=/dev/fdset/${kvmFd}`;
