@@ -24,12 +24,18 @@ const smallSpec = {
   readOnlyBinds: [],
 } as const;
 
-export async function openCapsules({ networkPoolSize = 0 } = {}): Promise<Capsules> {
+/** How much is kept ready ahead of need; without `blankPoolSize` as much as the driver decides. */
+export interface CapsulesOptions {
+  readonly networkPoolSize?: number;
+  readonly blankPoolSize?: number;
+}
+
+export async function openCapsules(options: CapsulesOptions = {}): Promise<Capsules> {
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-bench-'));
   try {
     const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
     await makeTinyImage(imageDir);
-    const driver = await createContainerDriver({ dataDir, networkPoolSize });
+    const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, ...options });
     return {
       driver,
       dataDir,

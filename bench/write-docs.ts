@@ -16,7 +16,7 @@ const faultRuns: readonly Omit<FaultRun, 'report'>[] = [
   {
     title: 'Simulation',
     name: 'simulation',
-    command: 'npm run simulate -- --seeds 10000 --out bench/results/simulation.json',
+    command: 'npm run simulate -- --seeds 1000 --out bench/results/simulation.json',
   },
   {
     title: 'Crash points of the control plane',
