@@ -59,11 +59,14 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
   const host = opened?.host ?? null;
   const close = async ({ end }: { end: boolean }) => {
     await removeServerRecord(dataDir, process.pid);
-    try {
-      await host?.close({ end });
-    } finally {
-      await controlPlane?.close();
-    }
+    const hostEnd = host?.close({ end }) ?? Promise.resolve();
+    hostEnd.catch(() => {});
+    // What still runs has last words for the control plane; without any, both end at the same time.
+    const leases = (await host?.heartbeat())?.leases ?? [];
+    if (leases.length > 0) await hostEnd.catch(() => {});
+    const ends = await Promise.allSettled([hostEnd, controlPlane?.close()]);
+    const reason = firstReason(ends);
+    if (reason !== undefined) throw reason;
   };
   try {
     if (controlPlane === null || parts[1].status === 'rejected') throw firstReason(parts);
