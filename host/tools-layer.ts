@@ -123,8 +123,8 @@ async function make(directory: string, nodeBinary: string, sources: Sources): Pr
       await mkdir(dirname(join(temp, 'pipeline', path)), { recursive: true });
       await writeFile(join(temp, 'pipeline', path), bytes, { mode: 0o644 });
     }
-    crashPoint('tools.filled');
     await compileSources(temp);
+    crashPoint('tools.filled');
     await rename(temp, directory).catch(async (error) => {
       // Another caller was faster; both made the same.
       if (!(await exists(directory))) throw error;

@@ -44,8 +44,8 @@ const end = 'echo "end $LEASE" > /effects/pipe';
 const talk = 'n=0; while [ $n -lt 200 ]; do n=$((n+1)); echo "line $n"; done';
 const floodBytes = 65_536;
 
-/** What a rendering runs here: a shell stands in for Node. */
-export const renderScript = `${begin}\necho '{}'\n${end}\n`;
+/** What a rendering runs here: a shell stands in for Node. It is run once outside of capsules too, for what Node keeps of it. */
+export const renderScript = `[ -p /effects/pipe ] || exec mkdir "$NODE_COMPILE_CACHE"\n${begin}\necho '{}'\n${end}\n`;
 
 function jobOf(
   text: string,
