@@ -21,6 +21,8 @@ export interface SeedsRun {
 export interface SeedsOptions {
   /** Stops behind so many failures. */
   readonly mostFailures: number;
+  /** How much is tried to make a failing scenario smaller. */
+  readonly mostShrinkRuns?: number;
   /** Told after each seed. */
   onSeed?(seed: number, outcome: Outcome): void;
 }
@@ -29,7 +31,7 @@ export interface SeedsOptions {
 export async function runSeeds(
   session: SqlSession,
   seeds: Iterable<number>,
-  { mostFailures, onSeed }: SeedsOptions,
+  { mostFailures, mostShrinkRuns = 300, onSeed }: SeedsOptions,
 ): Promise<SeedsRun> {
   let stats = noStats;
   let count = 0;
@@ -41,7 +43,7 @@ export async function runSeeds(
     stats = addStats(stats, outcome.stats);
     onSeed?.(seed, outcome);
     if (outcome.violation === null) continue;
-    const shrunk = await shrink((smaller) => simulate(session, smaller), { scenario, outcome });
+    const shrunk = await shrink((smaller) => simulate(session, smaller), { scenario, outcome }, mostShrinkRuns);
     failures.push({ seed, outcome, shrunk });
     if (failures.length >= mostFailures) break;
   }

@@ -1,8 +1,6 @@
 import type { Scenario } from './scenario.ts';
 import type { Outcome } from './simulate.ts';
 
-const mostRuns = 300;
-
 /** A scenario from which nothing can be taken without the same promise being kept again, and what happened in it. */
 export interface Shrunk {
   readonly scenario: Scenario;
@@ -17,6 +15,7 @@ export interface Shrunk {
 export async function shrink(
   run: (scenario: Scenario) => Promise<Outcome>,
   failing: { readonly scenario: Scenario; readonly outcome: Outcome },
+  mostRuns: number,
 ): Promise<Shrunk> {
   let { scenario, outcome } = failing;
   const invariant = outcome.violation?.invariant;

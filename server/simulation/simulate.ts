@@ -19,7 +19,7 @@ import { firstMs, openTimeline } from './timeline.ts';
 import { type Life, noStats, type Stats, type Violation, type World } from './world.ts';
 
 /** Everything is over this much later than the last fault: a lost lease, a host that does not confirm an end, three attempts. */
-const endsWithinMs = 240_000;
+const endsWithinMs = 180_000;
 
 /** A build is there by then, or will not be. */
 const answerMs = 500;

@@ -7,7 +7,7 @@ import { simulate } from '../simulation/simulate.ts';
 import type { SqlSession } from '../simulation/sql-session.ts';
 import { simulationSession } from './simulation-rig.ts';
 
-const timeoutMs = 300_000;
+const timeoutMs = 600_000;
 
 let session: SqlSession;
 beforeAll(async () => {

@@ -1,0 +1,47 @@
+import type { SqlSession } from '../simulation/sql-session.ts';
+
+/** A bug, as what it makes of the statements of the control plane. */
+export interface Bug {
+  readonly what: string;
+  readonly breaks: string;
+  readonly replace: string | RegExp;
+  readonly by: string;
+}
+
+export const bugs: readonly Bug[] = [
+  {
+    what: 'takes output under a lease that is not held any more',
+    breaks: 'I2',
+    replace: "and status = 'held'\n      order by id for no key update\n    )\n    update leases set acknowledged_seq",
+    by: 'order by id for no key update) update leases set acknowledged_seq',
+  },
+  {
+    what: 'forgets which messages it has stored',
+    breaks: 'I4',
+    replace: 'set acknowledged_seq = greatest(known.acknowledged_seq, v.seq)',
+    by: 'set acknowledged_seq = known.acknowledged_seq',
+  },
+  {
+    what: 'gives a host more than it has room for',
+    breaks: 'capacity',
+    replace: 'sum("capsules"."cpus") as "used_cpus"',
+    by: '0 as "used_cpus"',
+  },
+  {
+    what: 'leaves capsules behind',
+    breaks: 'I6',
+    replace: 'update capsules set status = v.capsule_status, started_at = v.started_at, ended_at = v.ended_at',
+    by: "update capsules set status = 'running'",
+  },
+  {
+    what: 'never takes a lease from a silent host',
+    breaks: 'I3',
+    replace: "where l.status = 'held' and (l.expires_at <",
+    by: "where l.status = 'held' and false and (l.expires_at <",
+  },
+];
+
+/** The session of a control plane that has the bug. */
+export function withBug(sound: SqlSession, { replace, by }: Bug): SqlSession {
+  return { ...sound, query: (text, parameters) => sound.query(text.replace(replace, by), parameters) };
+}
