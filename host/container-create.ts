@@ -19,6 +19,8 @@ export interface ContainerContext extends VesselContext {
   readonly takeVessel: (egress: MachineSpec['egress']) => Promise<Vessel>;
   /** Capsules this process holds. */
   readonly live: Map<string, Machine>;
+  /** Ends of capsules that are under way. */
+  readonly leaving: Set<Promise<unknown>>;
 }
 
 /** Creates and starts a capsule; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
@@ -69,7 +71,12 @@ function holdMachine(context: ContainerContext, layout: CapsuleLayout, vessel: V
       context.network.pool.release(heldSlot, isClean);
       heldSlot = null;
     },
-    onStopped: () => context.live.delete(capsuleId),
+    onLeaving(work) {
+      const settled = work.catch(() => {});
+      context.leaving.add(settled);
+      void settled.then(() => context.leaving.delete(settled));
+    },
+    onCleared: () => context.live.delete(capsuleId),
   });
   context.live.set(capsuleId, machine);
   return machine;

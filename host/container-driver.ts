@@ -106,6 +106,7 @@ async function open(
     ...{ installation, hierarchy, network, skeletonDir, blankRootDir, toolPath, agentPath, maxOpenFiles, run },
     startGate: createGate(availableParallelism() + 1),
     live: new Map(),
+    leaving: new Set<Promise<unknown>>(),
   };
   const runtime = await chooseRuntime(parts).catch(async (error: unknown) => {
     await closeDriver(parts, null).catch(() => {});
@@ -163,9 +164,11 @@ function openDriver(context: ContainerContext, blanks: BlankPool, programs: Resi
 
 /** Gives back what is only kept ready; with no capsule left, everything else of the installation too but its files. */
 async function closeDriver(
-  { installation, hierarchy, network }: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network'>,
+  context: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network' | 'leaving'>,
   blanks: BlankPool | null,
 ): Promise<void> {
+  const { installation, hierarchy, network, leaving } = context;
+  while (leaving.size > 0) await Promise.all(leaving);
   await blanks?.close();
   const isLast = (await listCapsules(installation)).length === 0;
   await network.close(isLast);

@@ -14,8 +14,10 @@ export interface MachineParts {
   readonly run: RunBriefly;
   /** Gives the capsule's network back, once nothing of it runs any more; `isClean` tells whether it left sockets. */
   readonly releaseNetwork: (isClean: boolean) => Promise<void>;
-  /** Called once, when the machine has been stopped. */
-  readonly onStopped: () => void;
+  /** Called with what is under way of the machine's end. */
+  readonly onLeaving: (work: Promise<void>) => void;
+  /** Called once, when nothing is left of the machine but its disk. */
+  readonly onCleared: () => void;
 }
 
 /** A running container capsule behind the port. */
@@ -24,7 +26,9 @@ export function makeContainerMachine(parts: MachineParts): Machine {
   const { cgroup, guest } = vessel;
   const stopped = Promise.withResolvers<MachineDeath>();
   let stopping: Promise<{ readonly upperDir: string }> | null = null;
+  let clearing: Promise<void> | null = null;
   let wasOutOfMemory = false;
+  let isSlotClean = false;
   const readOutOfMemory = async () => {
     // The answer outlives the group it was read from.
     wasOutOfMemory ||= await cgroup.outOfMemory();
@@ -35,21 +39,37 @@ export function makeContainerMachine(parts: MachineParts): Machine {
     guest.close();
     const sockets = vessel.slot && (await countSockets(vessel.init.pid));
     await killVessel(vessel.layout, cgroup);
-    const isClean = sockets !== null && (await sockets.none());
-    await removeVessel({ run }, vessel.layout, cgroup);
-    await parts.releaseNetwork(isClean);
-    crashPoint('takedown.disconnected');
+    isSlotClean = sockets !== null && (await sockets.none());
     stopped.resolve({ outOfMemory: wasOutOfMemory, detail: 'the host stopped it' });
-    parts.onStopped();
+    // Whoever waits for the disk does not wait for this.
+    parts.onLeaving(clearOnce());
     return { upperDir: layout.upperDir };
   };
+  const clear = async () => {
+    await removeVessel({ run }, vessel.layout, cgroup);
+    await parts.releaseNetwork(isSlotClean);
+    crashPoint('takedown.disconnected');
+    parts.onCleared();
+  };
+  // After a failure a later attempt may succeed where this one ran out of time.
   const stopOnce = () => {
     stopping ??= stop().catch((error: unknown) => {
-      // A later attempt may succeed where this one ran out of time.
       stopping = null;
       throw error;
     });
     return stopping;
+  };
+  const clearOnce = () => {
+    clearing ??= clear().catch((error: unknown) => {
+      clearing = null;
+      throw error;
+    });
+    return clearing;
+  };
+  const destroy = async () => {
+    await stopOnce();
+    await clearOnce();
+    await removeTree(layout.stateDir, run);
   };
   return {
     capsuleId: layout.capsuleId,
@@ -62,9 +82,10 @@ export function makeContainerMachine(parts: MachineParts): Machine {
     usage: () => cgroup.usage(),
     wasOutOfMemory: readOutOfMemory,
     stop: stopOnce,
-    async destroy() {
-      await stopOnce();
-      await removeTree(layout.stateDir, run);
+    destroy() {
+      const destroyed = destroy();
+      parts.onLeaving(destroyed);
+      return destroyed;
     },
   };
 }

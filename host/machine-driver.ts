@@ -48,7 +48,10 @@ export interface Machine {
   usage(): Promise<{ readonly memoryBytes: number; readonly cpuMs: number }>;
   /** True when the kernel killed something in this capsule for want of memory. */
   wasOutOfMemory(): Promise<boolean>;
-  /** Kills every process and gives back mounts, network and cgroup, but keeps the writable layer; returns its directory. */
+  /**
+   * Kills every process and returns the directory of the writable layer, which is complete and mounted nowhere. What else there was is
+   * given back in the background; `destroy` waits for it.
+   */
   stop(): Promise<{ readonly upperDir: string }>;
   /** Stop, and remove the writable layer too. Idempotent. */
   destroy(): Promise<void>;

@@ -84,9 +84,11 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
         await layers.seal(sealAs, upperDir, stack);
         crashPoint('seal.sealed');
       }
-      await disk.destroy();
-      crashPoint('seal.destroyed');
       await dropLayers(capsuleId);
+      crashPoint('seal.dropped');
+      if (machine === null) await disk.destroy();
+      // Nobody who starts from the disk has to wait for this; what cannot be removed now is removed at the next start.
+      else void machine.destroy().catch(() => {});
     },
     discard,
     async list() {
