@@ -94,7 +94,8 @@ async function makeSteps(
       return only(jobOf('', { stdout: '{}\n' }, { work }));
     }
     case 'cancel': {
-      const job = jobOf(`${begin}; exec sleep 600`, { result: { outcome: 'canceled' } }, { isCanceled: true });
+      const result = { outcome: 'canceled' } as const;
+      const job = jobOf(`${begin}; echo here; exec sleep 600`, { result, stdout: 'here\n' }, { isCanceled: true });
       return only(withoutEnd(job));
     }
     case 'unbegun':
@@ -166,7 +167,7 @@ function runStep(job: Job): Step {
     if (!isFinished(job) && !leases.some((lease) => lease.leaseId === leaseId)) complain(`${leaseId} was forgotten`);
     let isToldToEnd = false;
     while (!isFinished(job)) {
-      if (job.isCanceled && !isToldToEnd && job.messages.some(({ kind }) => kind === 'started')) {
+      if (job.isCanceled && !isToldToEnd && job.messages.some(({ kind }) => kind === 'output')) {
         isToldToEnd = true;
         await host.api.cancelRun({ leaseId, fence }, 'canceled');
       } else await changed();
