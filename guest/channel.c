@@ -16,7 +16,7 @@ enum {
 static struct {
   int listener;         /* -1 when the transport is a port */
   const char *port;     /* path of the port, or NULL */
-  int64_t port_open_at; /* when a port that said "end of file" is tried again */
+  int64_t port_try_at;  /* when a port at whose other end is nobody is tried again */
   int fd;
   bool greeted;
   uint32_t generation; /* counts the peers, so that a handler's caller sees that its peer is gone */
@@ -36,7 +36,13 @@ static void channel_close(void) {
   if (channel.fd >= 0) close(channel.fd);
   channel.fd = -1;
   channel.in_length = 0;
-  if (channel.port) channel.port_open_at = now_ms() + PORT_RETRY_MS;
+  if (channel.port) channel.port_try_at = now_ms() + PORT_RETRY_MS;
+  channel_forget_peer();
+}
+
+/* Closed, the port would throw away what a host that comes at this moment has already sent, its greeting included. */
+static void channel_rest(void) {
+  channel.port_try_at = now_ms() + PORT_RETRY_MS;
   channel_forget_peer();
 }
 
@@ -49,7 +55,7 @@ void channel_open_listener(int fd) {
 void channel_open_port(const char *path) {
   channel.port = path;
   channel.fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-  if (channel.fd < 0) channel.port_open_at = now_ms() + PORT_RETRY_MS;
+  if (channel.fd < 0) channel.port_try_at = now_ms() + PORT_RETRY_MS;
 }
 
 static void say_goodbye(uint16_t code, const char *message) {
@@ -79,10 +85,9 @@ static void channel_accept(void) {
 }
 
 void channel_poll(void) {
-  if (channel.port && channel.fd < 0) {
-    if (now_ms() >= channel.port_open_at) channel_open_port(channel.port);
-    else wake_at(channel.port_open_at);
-  }
+  channel.fd_slot = channel.listener_slot = -1;
+  if (channel.port && now_ms() < channel.port_try_at) return wake_at(channel.port_try_at);
+  if (channel.port && channel.fd < 0) channel_open_port(channel.port);
   channel.listener_slot = channel.listener >= 0 ? poll_add(channel.listener, POLLIN) : -1;
   short events = 0;
   if (channel.in_length < IN_BYTES) events |= POLLIN;
@@ -93,6 +98,7 @@ void channel_poll(void) {
 static void channel_read(void) {
   ssize_t got = read(channel.fd, in + channel.in_length, IN_BYTES - channel.in_length);
   if (got > 0) channel.in_length += (size_t)got;
+  else if (got == 0 && channel.port) channel_rest();
   else if (got == 0 || (errno != EAGAIN && errno != EINTR)) channel_close();
 }
 
