@@ -52,7 +52,11 @@ export async function insertLeases(tx: Tx, leases: readonly HeldLease[]): Promis
     from new`.execute(tx);
 }
 
-/** Writes what a change says about leases and capsules; when leases expire and whether they were dispatched is the business of others. */
+/**
+ * Writes what a change says about leases and capsules; when leases expire is the business of others. A host that speaks under a lease
+ * has it, whether its answer to the hand-over came back or not: were it handed over again, a host that lost its disk meanwhile would
+ * begin the command a second time under the same fence.
+ */
 export async function writeLeases(tx: Tx, leases: readonly HeldLease[]): Promise<void> {
   if (leases.length === 0) return;
   const rows = leases.map(({ capsule: { status, started_at, ended_at }, ...lease }) => {
@@ -68,7 +72,8 @@ export async function writeLeases(tx: Tx, leases: readonly HeldLease[]): Promise
       from changed v where capsules.id = v.capsule_id and capsules.status <> v.capsule_status
     )
     update leases set status = v.status, acknowledged_seq = v.acknowledged_seq, cancel_reason = v.cancel_reason,
-      due_at = v.due_at, released_at = v.released_at
+      due_at = v.due_at, released_at = v.released_at,
+      dispatched_at = coalesce(leases.dispatched_at, case when v.acknowledged_seq > 0 then clock_timestamp() end)
     from changed v where leases.id = v.id`.execute(tx);
 }
 

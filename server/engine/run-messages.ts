@@ -93,7 +93,8 @@ async function moveMarks(
       where id = any(${marks.map(({ id }) => id)}::uuid[]) and status = 'held'
       order by id for no key update
     )
-    update leases set acknowledged_seq = greatest(known.acknowledged_seq, v.seq)
+    update leases set acknowledged_seq = greatest(known.acknowledged_seq, v.seq),
+      dispatched_at = coalesce(leases.dispatched_at, clock_timestamp())
     from known join json_to_recordset(${JSON.stringify(marks)}::json) as v(id uuid, seq bigint) on v.id = known.id
     where leases.id = known.id
     returning leases.id, known.acknowledged_seq as known`.execute(tx);
