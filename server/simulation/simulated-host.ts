@@ -42,7 +42,7 @@ export interface SimulatedHost {
   releaseLayer(layerId: string): void;
   /** The process ends; its capsules go on, and it comes back to them. */
   crash(downMs: number): void;
-  /** Everything on its disk is gone. */
+  /** Everything on its disk is gone, and another process begins on an empty one. */
   wipe(): void;
 }
 
@@ -106,6 +106,7 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
     wipe() {
       world.history.say(name, 'loses everything on its disk');
       state.wipes += 1;
+      endProcess(state);
       for (const { record } of runs.values()) record.isWiped = true;
       for (const lost of [runs, layers, blobs]) lost.clear();
     },
@@ -179,19 +180,24 @@ function acknowledge({ fail, history }: World, { name, over, runs }: HostState, 
 function crash(world: World, state: HostState, downMs: number): void {
   if (!state.isUp) return;
   state.isUp = false;
-  state.stream?.close('the host is gone');
-  state.stream = null;
+  endProcess(state);
   world.history.say(state.name, 'crashes');
   world.stats.hostCrashes += 1;
   world.timeline.after(downMs, () => recover(world, state));
+}
+
+/** What it knew by heart is gone, and so are the calls that were on their way to it. */
+function endProcess(state: HostState): void {
+  state.processes += 1;
+  state.over.clear();
+  state.stream?.close('the host is gone');
+  state.stream = null;
 }
 
 /** The next process takes up the runs of the last; now and then a capsule did not live that long. */
 function recover(world: World, state: HostState): void {
   const { name } = state;
   state.isUp = true;
-  state.processes += 1;
-  state.over.clear();
   world.history.say(name, 'is back');
   for (const run of state.runs.values()) {
     const isDead = run.isStarted && !run.isFinished && world.draws.chance(0.15, `${name} capsule died`);
