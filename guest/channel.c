@@ -40,11 +40,11 @@ static void channel_close(void) {
   channel_forget_peer();
 }
 
-/* Closed, the port would throw away what a host that comes at this moment has already sent, its greeting included. */
-static void channel_rest(void) {
-  channel.port_try_at = now_ms() + PORT_RETRY_MS;
-  channel_forget_peer();
-}
+/*
+ * Closed, the port would throw away what a host that comes at this moment has already sent. Nor is the peer forgotten: news of the old
+ * host's end may come after the new one's greeting, which forgets it anyway.
+ */
+static void channel_rest(void) { channel.port_try_at = now_ms() + PORT_RETRY_MS; }
 
 void channel_open_listener(int fd) {
   fcntl(fd, F_SETFD, FD_CLOEXEC);

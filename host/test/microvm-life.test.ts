@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { connectGuest } from '../guest-channel.ts';
 import type { Machine } from '../machine-driver.ts';
 import type { DriverUnderTest } from './hostile-suite.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
@@ -59,6 +60,27 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
     await expect(test.driver.remains('walled').stop()).rejects.toMatchObject({ code: 'snapshot_failed' });
     await machine.destroy();
     expect(await test.driver.list()).toEqual([]);
+  });
+
+  it('is taken over by one host after another while output flows', async () => {
+    const machine = await test.driver.create(test.spec('passed-on'));
+    const flood = 'while :; do echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; done';
+    await machine.guest.exec({ argv: ['/bin/sh', '-c', flood], env: {}, cwd: '/', processId: 7 });
+    machine.guest.close();
+    const { installationId } = JSON.parse(await readFile(join(test.dataDir, 'installation.json'), 'utf8'));
+    // News of a host's end and the next one's greeting overtake one another in the guest; each round is another try.
+    for (let round = 0; round < 20; round++) {
+      const guest = await connectGuest(`/run/caisson/${installationId}/passed-on/agent.sock`, { isPort: true });
+      const process = await guest.attach(7, 0);
+      let seenBytes = 0;
+      for await (const { bytes } of process?.output() ?? []) {
+        seenBytes += bytes.length;
+        if (seenBytes > 100_000) break;
+      }
+      expect(seenBytes).toBeGreaterThan(100_000);
+      guest.close();
+    }
+    await machine.destroy();
   });
 
   it('whose kernel panics is dead, and its last words are told', async () => {
