@@ -127,7 +127,7 @@ async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<OpenedHos
     dataDir: join(config.dataDir, 'host'),
     config: readHostConfig(cli.environment),
     tools: renderTools,
-    ...(isBrief ? { networkPoolSize: briefPoolSize } : {}),
+    ...(isBrief ? { networkPoolSize: briefPoolSize, blankPoolSize: briefPoolSize } : {}),
   });
   if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);
   const prepared = host.prepare(defaultImage, progress, signal);

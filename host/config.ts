@@ -10,6 +10,8 @@ export interface HostConfig {
   readonly resolvers: readonly string[] | null;
   /** CAISSON_DISK_BUDGET_GIB: what images, sources and sealed disks may take together. */
   readonly diskBudgetBytes: number;
+  /** CAISSON_BLANK_CAPSULES: most containers kept started ahead of need; null for what fits the machine. */
+  readonly blankCapsules: number | null;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -25,6 +27,7 @@ export function readHostConfig(env: Environment): HostConfig {
     egressAllow: list(env.CAISSON_EGRESS_ALLOW),
     resolvers: env.CAISSON_RESOLVERS ? list(env.CAISSON_RESOLVERS) : null,
     diskBudgetBytes: readGib(env.CAISSON_DISK_BUDGET_GIB) * 2 ** 30,
+    blankCapsules: env.CAISSON_BLANK_CAPSULES ? readCount(env.CAISSON_BLANK_CAPSULES) : null,
   };
 }
 
@@ -45,6 +48,11 @@ function readAliases(text: string | undefined): Record<string, string> {
       return [name, image];
     }),
   );
+}
+
+function readCount(text: string): number {
+  if (/^\d{1,4}$/.test(text)) return Number(text);
+  throw new AppError('invalid_config', `CAISSON_BLANK_CAPSULES is ${text}; it must be a whole number, 0 for none`);
 }
 
 function readGib(text: string | undefined): number {

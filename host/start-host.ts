@@ -27,6 +27,8 @@ export interface StartHostOptions {
   readonly tools: { readonly nodeBinary: string; readonly pipelineDir: string };
   /** Network namespaces kept ready; a host that soon ends again needs few. Default 8. */
   readonly networkPoolSize?: number;
+  /** Most containers kept started, where the configuration leaves it open. Default by the machine's memory. */
+  readonly blankPoolSize?: number;
 }
 
 export interface StartedHost extends Host {
@@ -50,16 +52,18 @@ export async function startHost(options: StartHostOptions): Promise<StartedHost>
 }
 
 async function start(
-  { dataDir, config, tools, networkPoolSize }: StartHostOptions,
+  { dataDir, config, tools, networkPoolSize, blankPoolSize }: StartHostOptions,
   releaseLock: () => Promise<void>,
 ): Promise<StartedHost> {
   const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes });
   const images = await createImageStore({ dataDir, layers, aliases: config.imageAliases });
   const sources = await createSourceStore({ dataDir, layers });
+  const blanks = config.blankCapsules ?? blankPoolSize;
   const driver = await createContainerDriver({
     dataDir,
     allowedTargets: config.egressAllow,
     ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
+    ...(blanks === undefined ? {} : { blankPoolSize: blanks }),
     ...(config.resolvers === null ? {} : { resolvers: config.resolvers }),
   });
   await clearToolDrafts(dataDir);

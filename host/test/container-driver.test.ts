@@ -1,4 +1,4 @@
-import { access, readdir, readFile, stat } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCgroupHierarchy } from '../cgroup-hierarchy.ts';
@@ -240,6 +240,18 @@ describe('the container driver', () => {
     const { stdout, stderr } = await runInside(machine, 'ls /opt/tools/bin/sh; touch /opt/tools/x');
     expect(stdout).toBe('/opt/tools/bin/sh\n');
     expect(stderr).toMatch(/Read-only/);
+    await machine.destroy();
+  });
+
+  it('takes a disk of many layers', async () => {
+    const names = Array.from({ length: 80 }, (_, index) => `layer-${index}`);
+    const layers = names.map((name) => join(test.dataDir, 'layers', name, 'diff'));
+    for (const [index, layer] of layers.entries()) {
+      await mkdir(layer, { recursive: true });
+      await writeFile(join(layer, names[index] ?? ''), '');
+    }
+    const machine = await test.driver.create(test.spec('deep', { layers: [...layers, test.imageDir] }));
+    expect((await runInside(machine, 'ls -d /layer-* | wc -l')).stdout).toBe('80\n');
     await machine.destroy();
   });
 
