@@ -36,7 +36,12 @@ interface Progress {
  * `service_unavailable` when nothing has arrived for `patienceMs`.
  */
 export async function* followJobLog(input: FollowJobLog): AsyncGenerator<LogChunk> {
-  const progress: Progress = { seq: input.lastEventId ?? null, isDone: false, failures: 0, aliveAtMs: Date.now() };
+  const progress: Progress = {
+    seq: input.lastEventId ?? null,
+    isDone: false,
+    failures: 0,
+    aliveAtMs: performance.now(),
+  };
   while (!input.signal.aborted) {
     try {
       yield* readConnection(input, progress);
@@ -44,7 +49,7 @@ export async function* followJobLog(input: FollowJobLog): AsyncGenerator<LogChun
     } catch (error) {
       if (input.signal.aborted) return;
       if (isFinal(error, input)) throw error;
-      if (Date.now() - progress.aliveAtMs > (input.patienceMs ?? 60_000)) {
+      if (performance.now() - progress.aliveAtMs > (input.patienceMs ?? 60_000)) {
         throw new AppError('service_unavailable', 'the log stream cannot be reached', { cause: error });
       }
     }
@@ -66,7 +71,7 @@ async function* readConnection(input: FollowJobLog, progress: Progress): AsyncGe
   const parse = sseParser();
   const decoder = new TextDecoder();
   for await (const bytes of bytesOf(body)) {
-    progress.aliveAtMs = Date.now();
+    progress.aliveAtMs = performance.now();
     for (const event of parse(decoder.decode(bytes, { stream: true }))) {
       for (const chunk of chunksOf(event)) {
         if (progress.seq !== null && chunk.seq <= progress.seq) continue;

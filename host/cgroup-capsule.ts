@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
+import { steadyMs } from './steady-clock.ts';
 
 /** One capsule's control group, read and written directly: no program is started for it. */
 export interface CapsuleCgroup {
@@ -167,9 +168,9 @@ export async function waitFor(
   condition: () => Promise<boolean>,
   { timeoutMs, failure }: { readonly timeoutMs: number; readonly failure: string },
 ): Promise<void> {
-  const endsAtMs = Date.now() + timeoutMs;
+  const endsAtMs = steadyMs() + timeoutMs;
   for (let pauseMs = 1; !(await condition()); pauseMs = Math.min(pauseMs * 2, 50)) {
-    if (Date.now() > endsAtMs) throw new AppError('provision_failed', failure);
+    if (steadyMs() > endsAtMs) throw new AppError('provision_failed', failure);
     await delay(pauseMs);
   }
 }

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { type DiskUse, measureDisk } from './disk-use.ts';
 import type { WritableDisk } from './machine-driver.ts';
+import { steadyMs } from './steady-clock.ts';
 
 /**
  * Limits what running capsules write. Plain ext4 has no quota for a directory, so each writable layer is measured: free space and free
@@ -109,7 +110,7 @@ async function begin(disk: WritableDisk, limitBytes: number): Promise<Watched> {
     used: { bytes: 0, entries: 0 },
     freeThen: await freeSpace(disk),
     // Never: one that was taken up from an earlier process may hold a lot already.
-    measuredAtMs: 0,
+    measuredAtMs: Number.NEGATIVE_INFINITY,
     measureMs: 0,
     measuring: null,
   };
@@ -133,7 +134,7 @@ function isOver(use: DiskUse, limit: DiskUse): boolean {
 }
 
 async function look(watched: Watched): Promise<void> {
-  const sinceMs = Date.now() - watched.measuredAtMs;
+  const sinceMs = steadyMs() - watched.measuredAtMs;
   if (watched.verdict || watched.measuring || sinceMs < watched.measureMs * 10) return;
   const most = mostUse(watched, await freeSpace(watched.disk));
   if (isOver(most, watched.limit) || sinceMs > slowestMs) await measure(watched);
@@ -154,11 +155,11 @@ function measure(watched: Watched): Promise<void> {
 
 /** A tree that cannot be counted in time is charged with all that is gone since. */
 async function count(watched: Watched): Promise<void> {
-  const startedAtMs = Date.now();
+  const startedAtMs = steadyMs();
   const free = await freeSpace(watched.disk);
   watched.used = (await measureDisk(watched.disk, measureTimeoutMs)) ?? mostUse(watched, free);
   watched.freeThen = free;
-  watched.measuredAtMs = Date.now();
+  watched.measuredAtMs = steadyMs();
   watched.measureMs = watched.measuredAtMs - startedAtMs;
 }
 

@@ -215,8 +215,8 @@ async function historyOf(journal: RunJournal): Promise<RunHistory> {
   for (let position = 0; position < journal.size; ) {
     const part = await journal.read(position, historyWindowBytes);
     position = part.position;
-    for (const { event, atMs, processId, guestOffset: offset } of part.records) {
-      if (event.kind === 'started' && processId !== undefined) started = { processId, atMs };
+    for (const { event, processId, steadyMs = null, guestOffset: offset } of part.records) {
+      if (event.kind === 'started' && processId !== undefined) started = { processId, steadyMs };
       if (event.kind !== 'output' || offset === undefined) continue;
       guestOffset = offset;
       if (event.stream === 'meta') isMarked = true;

@@ -8,12 +8,17 @@ import { openJournalFile } from './journal-file.ts';
 import { readBootId, writeAtomically } from './layer-record.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
-export interface JournalRecord {
+export interface JournalRecord extends JournalPlace {
   readonly seq: number;
   readonly atMs: number;
   readonly event: RunEvent;
-  /** For `started`: the guest's process; for `output` of the command: the offset just behind these bytes. */
+}
+
+/** What the next host needs to go on behind a record: with `started` the guest's process and when that was by the steady clock. */
+export interface JournalPlace {
   readonly processId?: number;
+  readonly steadyMs?: number;
+  /** With `output` of the command: the offset just behind these bytes. */
   readonly guestOffset?: number;
 }
 
@@ -50,7 +55,7 @@ export interface RunJournal {
   /** Up to where the guest's output was let go without a record. */
   readonly droppedTo: number;
   /** Appends one record and returns its number. */
-  append(event: RunEvent, place?: { processId?: number; guestOffset?: number }): Promise<number>;
+  append(event: RunEvent, place?: JournalPlace): Promise<number>;
   /** Writes it down, or throws `disk_full` at once. */
   note(note: RunNote): Promise<void>;
   /** Records from byte `position` on, about `maxBytes` of them, and the position behind the last. */

@@ -1,6 +1,7 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { GuestOutput } from './guest-link.ts';
 import type { RunJournal } from './run-journal.ts';
+import { steadyMs } from './steady-clock.ts';
 
 const batchMs = 25;
 const batchBytes = 256 * 1024;
@@ -23,7 +24,7 @@ export async function journalOutput(
   let pendingBytes = 0;
   let flushing: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | null = null;
-  let lastFlushMs = 0;
+  let lastFlushMs = Number.NEGATIVE_INFINITY;
 
   function flush(): Promise<void> {
     if (timer !== null) clearTimeout(timer);
@@ -31,7 +32,7 @@ export async function journalOutput(
     const batch = pending;
     pending = [];
     pendingBytes = 0;
-    lastFlushMs = Date.now();
+    lastFlushMs = steadyMs();
     flushing = flushing.then(() => write(batch));
     return flushing;
   }
@@ -49,7 +50,7 @@ export async function journalOutput(
   for await (const chunk of source.output()) {
     pending.push(chunk);
     pendingBytes += chunk.bytes.length;
-    if (pendingBytes >= batchBytes || Date.now() - lastFlushMs >= batchMs) await flush();
+    if (pendingBytes >= batchBytes || steadyMs() - lastFlushMs >= batchMs) await flush();
     else timer ??= setTimeout(() => void flush().catch(() => {}), batchMs);
   }
   await flush();

@@ -6,9 +6,10 @@ import { isDiskFull } from './disk-full.ts';
 import type { DiskWatch, WatchedDisk } from './disk-watch.ts';
 import type { GuestProcess } from './guest-link.ts';
 import type { Machine } from './machine-driver.ts';
-import type { RunJournal } from './run-journal.ts';
+import type { JournalPlace, RunJournal } from './run-journal.ts';
 import { journalOutput } from './run-output.ts';
 import { commandOf, commandProcessId, type Provisioner } from './run-provision.ts';
+import { steadyMs } from './steady-clock.ts';
 
 const sigterm = 15;
 const sigkill = 9;
@@ -34,7 +35,8 @@ export interface RunDeps {
 
 /** What an earlier host process knew of a run when it was killed. */
 export interface RunHistory {
-  readonly started: { processId: number; atMs: number } | null;
+  /** `steadyMs` is null where an earlier version wrote it down; the guest's own limit holds then. */
+  readonly started: { processId: number; steadyMs: number | null } | null;
   readonly guestOffset: number;
   readonly outputBytes: number;
   /** The log says already that output is dropped. */
@@ -65,7 +67,7 @@ interface RunState {
 }
 
 async function carryOut(deps: RunDeps, journal: RunJournal, state: RunState): Promise<void> {
-  const say = async (event: RunEvent, place?: { processId: number }) => {
+  const say = async (event: RunEvent, place?: JournalPlace) => {
     await journal.append(event, place);
     deps.onRecord();
   };
@@ -131,7 +133,7 @@ async function takeMachine(
 async function takeProcess(
   machine: Machine,
   journal: RunJournal,
-  { state, say }: { state: RunState; say: (event: RunEvent, place?: { processId: number }) => Promise<void> },
+  { state, say }: { state: RunState; say: (event: RunEvent, place?: JournalPlace) => Promise<void> },
 ): Promise<GuestProcess> {
   const { started, guestOffset } = state.history;
   const known = await machine.guest.attach(started?.processId ?? commandProcessId, guestOffset);
@@ -142,7 +144,7 @@ async function takeProcess(
   known?.acknowledge(guestOffset);
   const process = known ?? (await begin(machine, journal));
   crashPoint('command.started');
-  if (started === null) await say({ kind: 'started' }, { processId: process.processId });
+  if (started === null) await say({ kind: 'started' }, { processId: process.processId, steadyMs: steadyMs() });
   crashPoint('started.journaled');
   return process;
 }
@@ -202,7 +204,8 @@ async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
 /** SIGTERM when the run shall end or its time is over, SIGKILL after the grace. The guest itself kills later still. */
 function armTimers({ process, journal, state }: Following): () => void {
   const { timeoutMs, graceMs } = journal.assignment;
-  const elapsedMs = state.history.started === null ? 0 : Date.now() - state.history.started.atMs;
+  const nowMs = steadyMs();
+  const elapsedMs = nowMs - (state.history.started?.steadyMs ?? nowMs);
   const timers: NodeJS.Timeout[] = [];
   let isStopped = false;
   const end = async () => {
