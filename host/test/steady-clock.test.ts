@@ -1,10 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RunMessage } from '@caisson/contracts/host-api';
-import { afterEach, expect, test, vi } from 'vitest';
+import type { RunResult } from '@caisson/contracts/host-api';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { waitFor } from '../cgroup-capsule.ts';
 import { createDiskWatch } from '../disk-watch.ts';
-import { openScriptedHost } from './scripted-host.ts';
+import { openScriptedHost, type ScriptedHost } from './scripted-host.ts';
 import { tempDir } from './temp-dir.ts';
 
 const hourMs = 3_600_000;
@@ -19,16 +19,16 @@ function setClockBy(ms: number): void {
 test.for([-hourMs, hourMs])('the disk of a capsule is limited while the clock is set by %d ms', async (jumpMs) => {
   vi.useFakeTimers({ toFake: ['Date'] });
   const directory = await tempDir();
-  const counted = Promise.withResolvers<void>();
   const processes = async () => {
     setClockBy(jumpMs);
-    counted.resolve();
     return [];
   };
   const watched = await createDiskWatch({ intervalMs: 1 }).watch({ directory, processes }, 2 ** 20);
-  await counted.promise;
-  await writeFile(join(directory, 'large'), Buffer.alloc(2 ** 21));
+  // What somebody else writes makes it count, and wait for the count.
+  await writeFile(join(await tempDir(), 'foreign'), Buffer.alloc(2 ** 23));
+  await watched.check();
   setClockBy(jumpMs);
+  await writeFile(join(directory, 'large'), Buffer.alloc(2 ** 21));
   expect((await watched.full).code).toBe('disk_full');
   watched.stop();
 });
@@ -49,33 +49,44 @@ test('a wait neither ends early nor hangs while the clock is set', async () => {
   await expect(waitFor(never, { timeoutMs: 20, failure: 'the time is up' })).rejects.toThrow('the time is up');
 });
 
-test.for([-hourMs, 0, hourMs])(
-  'a run taken up after the clock was set by %d ms keeps its time limit',
-  async (jumpMs) => {
-    vi.useFakeTimers({ toFake: ['Date', 'hrtime', 'setTimeout', 'clearTimeout'] });
-    const dataDir = await tempDir();
-    const first = await openScriptedHost(dataDir);
-    await first.startRun({ timeoutMs: 60_000 });
-    await first.command.followed;
-    vi.advanceTimersByTime(20_000);
-    await first.host.close({ end: false });
-    setClockBy(jumpMs);
-    vi.advanceTimersByTime(20_000);
-    const second = await openScriptedHost(dataDir, { isRunning: true });
-    await second.command.followed;
-    vi.advanceTimersByTime(19_000);
-    expect(second.command.signals).toEqual([]);
-    vi.advanceTimersByTime(2_000);
-    await vi.waitFor(() => expect(second.command.signals).toEqual([15]));
-    second.command.end({ exitCode: 143, signal: 15, timedOut: false });
-    expect(await finalOf(second.host.watch(new AbortController().signal))).toMatchObject({
-      result: { outcome: 'timed_out' },
-    });
-    await second.host.close({ end: false });
-  },
-);
+const jumpsMs = [-hourMs, 0, hourMs];
 
-async function finalOf(messages: AsyncIterable<RunMessage>): Promise<RunMessage | undefined> {
-  for await (const message of messages) if (message.kind === 'finished') return message;
+test.for(jumpsMs)('a run taken up after the clock was set by %d ms may use all of its time', async (jumpMs) => {
+  const { host, command } = await takenUpAfter40s(jumpMs);
+  vi.advanceTimersByTime(19_000);
+  command.end({ exitCode: 0, signal: null, timedOut: false });
+  expect(await resultOf(host)).toMatchObject({ outcome: 'exited' });
+  expect(command.signals).toEqual([]);
+});
+
+test.for(jumpsMs)('a run taken up after the clock was set by %d ms ends when its time is over', async (jumpMs) => {
+  const { host, command } = await takenUpAfter40s(jumpMs);
+  vi.advanceTimersByTime(21_000);
+  await vi.waitFor(() => expect(command.signals).toEqual([15]));
+  command.end({ exitCode: 143, signal: 15, timedOut: false });
+  expect(await resultOf(host)).toEqual({ outcome: 'timed_out' });
+});
+
+/** A run of a minute whose first host ends after 20 s and whose second one comes 20 s later. */
+async function takenUpAfter40s(jumpMs: number): Promise<ScriptedHost> {
+  vi.useFakeTimers({ toFake: ['Date', 'hrtime', 'setTimeout', 'clearTimeout'] });
+  const dataDir = await tempDir();
+  const first = await openScriptedHost(dataDir);
+  await first.startRun({ timeoutMs: 60_000 });
+  await first.command.followed;
+  vi.advanceTimersByTime(20_000);
+  await first.host.close({ end: false });
+  setClockBy(jumpMs);
+  vi.advanceTimersByTime(20_000);
+  const second = await openScriptedHost(dataDir, { isRunning: true });
+  onTestFinished(() => second.host.close({ end: false }));
+  await second.command.followed;
+  return second;
+}
+
+async function resultOf({ host }: ScriptedHost): Promise<RunResult | undefined> {
+  for await (const message of host.watch(new AbortController().signal)) {
+    if (message.kind === 'finished') return message.result;
+  }
   return undefined;
 }
