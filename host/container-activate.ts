@@ -25,11 +25,7 @@ export async function activateVessel(
   { vessel, layout, spec, skeletonDir }: ActivateOptions,
 ): Promise<void> {
   const disk = diskMount(layout, [...spec.layers, skeletonDir]);
-  await Promise.all([
-    makeDiskDirs(layout),
-    nameHost(vessel.layout.bundleDir, spec.hostname),
-    limitCgroup(context.hierarchy, vessel.layout.cgroupPath, spec.shape),
-  ]);
+  await makeDiskDirs(layout);
   crashPoint('capsule.prepared');
   const { pid, startTime } = vessel.init;
   const { toolPath, blankRootDir } = context;
@@ -37,6 +33,10 @@ export async function activateVessel(
   const shmBytes = Math.floor(spec.shape.memoryBytes / 2);
   const words = [pid, startTime, spec.hostname, shmBytes, blankRootDir, disk.options].map(String);
   const binds = spec.readOnlyBinds.flatMap(({ from, to }) => [from, to]);
-  await context.run([toolPath, 'activate', ...words, ...binds], { cwd: disk.cwd, timeoutMs: activateTimeoutMs });
+  await Promise.all([
+    context.run([toolPath, 'activate', ...words, ...binds], { cwd: disk.cwd, timeoutMs: activateTimeoutMs }),
+    nameHost(vessel.layout.bundleDir, spec.hostname),
+    limitCgroup(context.hierarchy, vessel.layout.cgroupPath, spec.shape),
+  ]);
   crashPoint('capsule.started');
 }
