@@ -84,8 +84,8 @@ async function takenUpAfter40s(jumpMs: number): Promise<ScriptedHost> {
   return second;
 }
 
-async function resultOf({ host }: ScriptedHost): Promise<RunResult | undefined> {
-  for await (const message of host.watch(new AbortController().signal)) {
+async function resultOf({ watch }: ScriptedHost['host']): Promise<RunResult | undefined> {
+  for await (const message of watch(new AbortController().signal)) {
     if (message.kind === 'finished') return message.result;
   }
   return undefined;
