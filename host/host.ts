@@ -5,6 +5,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, HostDescription, LeaseRef, RunAck, RunAssignment } from '@caisson/contracts/host-api';
 import { diskRoom } from './disk-room.ts';
 import { createDiskWatch, type DiskWatch } from './disk-watch.ts';
+import { type FinishedLeases, openFinishedLeases } from './finished-leases.ts';
 import type { LayerStore, SourceStore } from './layer-store.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { noHistory, type Run, type RunHistory, startRun } from './run.ts';
@@ -48,7 +49,6 @@ function watched(journal: RunJournal): WatchedRun {
 }
 
 const lastWordsMs = 3_000;
-const rememberedLeases = 10_000;
 const historyWindowBytes = 2 ** 20;
 
 /**
@@ -85,7 +85,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
 
   const starting = new Map<string, Promise<void>>();
   // A control plane that stood still for a while may hand over once more what another one brought to its end meanwhile.
-  const over = new Set<string>();
+  const over = await openFinishedLeases(join(parts.dataDir, 'finished-leases'));
   let isClosing = false;
   return {
     describe: async () => parts.description,
@@ -116,10 +116,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
     },
     watch: (signal) => watcher.messages(signal),
     acknowledge: (acks) =>
-      forget(runs, acks, (leaseId) => {
-        over.add(leaseId);
-        const [oldest] = over;
-        if (over.size > rememberedLeases && oldest !== undefined) over.delete(oldest);
+      forget(runs, acks, over).finally(() => {
         if (runs.size === 0) allHeard.resolve();
       }),
     async releaseLayer(layerId) {
@@ -134,23 +131,21 @@ export async function createHost(parts: HostParts): Promise<Host> {
       watcher.close();
       await parts.driver.close();
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
+      await over.close();
     },
   };
 }
 
 type HostRun = WatchedRun & { readonly run: Run | null };
 
-/** Takes note of what is stored elsewhere and forgets the runs of which everything is; `onForgotten` is told which. */
-async function forget(
-  runs: Map<string, HostRun>,
-  acks: readonly RunAck[],
-  onForgotten: (leaseId: string) => void,
-): Promise<void> {
+/** Takes note of what is stored elsewhere and forgets the runs of which everything is, but for their leases. */
+async function forget(runs: Map<string, HostRun>, acks: readonly RunAck[], over: FinishedLeases): Promise<void> {
   for (const { leaseId, seq } of acks) {
     const entry = runs.get(leaseId);
     if (entry === undefined || !isOverWith(entry, seq)) continue;
     runs.delete(leaseId);
-    onForgotten(leaseId);
+    // Where it cannot be written this process knows it still.
+    await over.add(leaseId).catch(() => {});
     crashPoint('ack.taken');
     await entry.journal.remove();
     crashPoint('ack.forgotten');
