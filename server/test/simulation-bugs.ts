@@ -34,14 +34,19 @@ export const bugs: readonly Bug[] = [
     by: "update capsules set status = 'running'",
   },
   {
-    what: 'never takes a lease from a silent host',
+    what: 'never gives a disk back',
     breaks: 'I3',
-    replace: "where l.status = 'held' and (l.expires_at <",
-    by: "where l.status = 'held' and false and (l.expires_at <",
+    replace: '"released_at" is not null',
+    by: 'false',
   },
 ];
 
-/** The session of a control plane that has the bug. */
-export function withBug(sound: SqlSession, { replace, by }: Bug): SqlSession {
-  return { ...sound, query: (text, parameters) => sound.query(text.replace(replace, by), parameters) };
+/** The session of a control plane that has the bug. `onPlanted` is called wherever it is. */
+export function withBug(sound: SqlSession, { replace, by }: Bug, onPlanted: () => void): SqlSession {
+  const spoil = (text: string): string => {
+    const spoilt = text.replace(replace, by);
+    if (spoilt !== text) onPlanted();
+    return spoilt;
+  };
+  return { ...sound, query: (text, parameters) => sound.query(spoil(text), parameters) };
 }
