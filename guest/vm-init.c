@@ -239,7 +239,11 @@ int vm_boot(char **words) {
   set_limits(&boot);
   if (sethostname(boot.hostname, strlen(boot.hostname)) < 0) give_up("hostname", boot.hostname);
   network_up("lo");
-  if (boot.address && boot.gateway && !network_address("eth0", boot.address, boot.gateway)) give_up("network", "eth0");
+  if (boot.address && boot.gateway) {
+    /* There is no IPv6 outside yet: a try has to fail at once. */
+    write_text("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1", 0644);
+    if (!network_address("eth0", boot.address, boot.gateway)) give_up("network", "eth0");
+  }
   find_device("/sys/class/virtio-ports", "name", "agent.0", port_path, sizeof port_path);
   umask(022);
   return serve_port(port_path);

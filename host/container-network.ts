@@ -31,6 +31,8 @@ export interface ContainerNetwork {
   readonly pool: NetworkPool;
   /** The file to show as `/etc/resolv.conf` inside. */
   readonly resolvConfPath: string;
+  /** The name servers in it. */
+  readonly resolvers: readonly string[];
   /** Why names will not resolve inside; null when they will. */
   readonly problem: string | null;
   /** Removes the pool, and with `isLast` also the rules and the claim on the addresses. */
@@ -64,6 +66,7 @@ export async function openContainerNetwork(options: ContainerNetworkOptions): Pr
   return {
     pool,
     resolvConfPath,
+    resolvers: resolvers.addresses,
     problem: resolvers.problem,
     async close(isLast) {
       await pool.close();

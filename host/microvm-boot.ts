@@ -7,6 +7,7 @@ import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { asAppError, isErrno } from './container-errors.ts';
 import type { Installation } from './container-layout.ts';
+import type { ContainerNetwork } from './container-network.ts';
 import { findProcess, isAlive, waitUntilDead } from './container-process.ts';
 import { connectGuest } from './guest-channel.ts';
 import { removeTree } from './layer-tree.ts';
@@ -15,7 +16,8 @@ import { makeCgroup } from './microvm-cgroup.ts';
 import { disksOf, type MachineDisk } from './microvm-disk.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import { makeMicrovmMachine, removeRunning } from './microvm-machine.ts';
-import { readMicrovmState, writeMicrovmState } from './microvm-state.ts';
+import { type MicrovmState, readMicrovmState, writeMicrovmState } from './microvm-state.ts';
+import { type NetworkSlot, namespacePath } from './network-slot.ts';
 import { type Accelerator, guestNetwork, qemuArguments } from './qemu-arguments.ts';
 import type { QemuKit } from './qemu-kit.ts';
 import { adoptQemu, type QemuProcess, startQemu } from './qemu-process.ts';
@@ -32,16 +34,10 @@ export interface MicrovmContext {
   readonly tscKhz: number;
   /** How long a machine may take from its first instruction to its agent's greeting. */
   readonly bootTimeoutMs: number;
-  /** A network namespace with a way out for a machine that may have one, and name servers it can reach; null: there is none. */
-  readonly network: MachineNetwork | null;
+  /** Network namespaces with a way out, for the QEMU of a machine that may have one. */
+  readonly network: ContainerNetwork;
   /** Machines this process holds. */
   readonly live: Map<string, Machine>;
-}
-
-export interface MachineNetwork {
-  /** Path of the namespace QEMU joins. */
-  readonly namespace: string;
-  readonly resolvers: readonly string[];
 }
 
 const mebibyte = 2 ** 20;
@@ -60,8 +56,6 @@ const uidRange = { first: 1_000_000_000, count: 500_000_000 } as const;
 export async function bootMachine(context: MicrovmContext, spec: MachineSpec): Promise<Machine> {
   const layout = microvmLayoutOf(context.installation, spec.capsuleId);
   checkSpec(spec);
-  if (spec.egress === 'internet' && context.network === null)
-    throw new AppError('provision_failed', 'micro-virtual machines have no network yet; use the container driver');
   await mkdir(layout.stateDir, { mode: 0o700 }).catch((error: unknown) => {
     if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${spec.capsuleId} exists already`);
     throw asAppError(error, 'provision_failed', 'the machine has no place on disk');
@@ -71,7 +65,7 @@ export async function bootMachine(context: MicrovmContext, spec: MachineSpec): P
     const qemu = await start(context, layout, spec);
     return await meetAgent(context, { layout, cgroup, qemu, isNew: true });
   } catch (error) {
-    await removeRemains(layout, cgroup);
+    await removeRemains(context, layout, cgroup);
     throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
   }
 }
@@ -86,11 +80,10 @@ function checkSpec({ hostname, readOnlyBinds }: MachineSpec): void {
 }
 
 async function start(context: MicrovmContext, layout: MicrovmLayout, spec: MachineSpec): Promise<QemuProcess> {
-  const { kit, agentPath, hierarchy } = context;
-  const network = spec.egress === 'internet' ? context.network : null;
+  const { kit, agentPath, hierarchy, network } = context;
   const uid = uidRange.first + randomInt(uidRange.count);
-  const state = { version: 1, capsuleId: layout.capsuleId, uid, process: null, isDiskWhole: false } as const;
-  await writeMicrovmState(layout, state);
+  const slot = spec.egress === 'internet' ? await network.pool.acquire() : null;
+  const state = await noteMachine(context, layout, { uid, slot });
   await mkdir(layout.runDir, { mode: 0o700 });
   const ramBytes = Math.ceil(spec.shape.memoryBytes / mebibyte) * mebibyte + kernelRamBytes;
   const limits = { memoryBytes: ramBytes + qemuOverheadBytes, cpus: spec.shape.cpus, pids: qemuThreads };
@@ -109,17 +102,35 @@ async function start(context: MicrovmContext, layout: MicrovmLayout, spec: Machi
       ramBytes,
       disks: disks.map((disk) => ({ ...disk, chain: disk.chain.map(({ format }) => ({ format, fd: fd++ })) })),
       initramfsPath: context.initramfsPath,
-      hasNetwork: network !== null,
-      bootWords: [...bootWords(spec, disks), ...networkWords(network)],
+      hasNetwork: slot !== null,
+      bootWords: [...bootWords(spec, disks), ...(slot ? networkWords(network.resolvers) : [])],
     });
     return await startQemu({
       ...{ agentPath, uid, argv, groupFiles, rootDir: kit.rootDir, runDir: layout.runDir },
-      networkNamespace: network?.namespace ?? null,
+      networkNamespace: slot && namespacePath(slot),
       files: opened.map((file) => file.fd),
       onStarted: (process) => writeMicrovmState(layout, { ...state, process }),
     });
   } finally {
     await Promise.all(opened.map((file) => file.close()));
+  }
+}
+
+/** From here on whatever the machine takes is found by the next process. */
+async function noteMachine(
+  { network }: MicrovmContext,
+  layout: MicrovmLayout,
+  { uid, slot }: { readonly uid: number; readonly slot: NetworkSlot | null },
+): Promise<MicrovmState> {
+  const { capsuleId } = layout;
+  const networkSlot = slot?.number ?? null;
+  const state = { version: 1, capsuleId, uid, process: null, networkSlot, isDiskWhole: false } as const;
+  try {
+    await writeMicrovmState(layout, state);
+    return state;
+  } catch (error) {
+    if (slot) network.pool.release(slot, true);
+    throw error;
   }
 }
 
@@ -144,10 +155,9 @@ function bootWords({ hostname, shape, readOnlyBinds }: MachineSpec, disks: reado
   return [`hostname=${hostname}`, ...limits, `layers=${layers}`, ...readOnlyBinds.map(({ to }) => `bind=${to}`)];
 }
 
-function networkWords(network: MachineNetwork | null): readonly string[] {
-  if (network === null) return [];
+function networkWords(resolvers: readonly string[]): readonly string[] {
   const { address, gateway } = guestNetwork;
-  return [`address=${address}`, `gateway=${gateway}`, ...network.resolvers.map((resolver) => `resolver=${resolver}`)];
+  return [`address=${address}`, `gateway=${gateway}`, ...resolvers.map((resolver) => `resolver=${resolver}`)];
 }
 
 interface MeetOptions {
@@ -171,7 +181,8 @@ async function meetAgent(context: MicrovmContext, { layout, cgroup, qemu, isNew 
   });
   const machine = makeMicrovmMachine({
     ...{ layout, cgroup, guest, qemu, ended },
-    onDiskWhole: () => markDisk(layout, true),
+    onDiskWhole: () => changeState(layout, { isDiskWhole: true }),
+    releaseNetwork: (isClean) => releaseNetwork(context, layout, isClean),
     onStopped: () => context.live.delete(layout.capsuleId),
   });
   context.live.set(layout.capsuleId, machine);
@@ -209,7 +220,7 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
   try {
     // One that was only being created had not run yet.
     if ((await machineStatus(qemu.qmp)) !== 'running') throw new AppError('guest_lost', 'it never ran');
-    await markDisk(layout, false);
+    await changeState(layout, { isDiskWhole: false });
     return await meetAgent(context, { layout, cgroup, qemu, isNew: false });
   } catch {
     qemu.qmp.close();
@@ -217,29 +228,40 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
   }
 }
 
-async function markDisk(layout: MicrovmLayout, isDiskWhole: boolean): Promise<void> {
+async function changeState(layout: MicrovmLayout, changes: Partial<MicrovmState>): Promise<void> {
   const state = await readMicrovmState(layout);
-  if (state !== null) await writeMicrovmState(layout, { ...state, isDiskWhole });
+  if (state !== null) await writeMicrovmState(layout, { ...state, ...changes });
+}
+
+/** Another machine may get the slot at once: whoever removes the remains of this one must not find it there. */
+async function releaseNetwork({ network }: MicrovmContext, layout: MicrovmLayout, isClean: boolean): Promise<void> {
+  const number = (await readMicrovmState(layout))?.networkSlot ?? null;
+  if (number === null) return;
+  await changeState(layout, { networkSlot: null });
+  network.pool.release(network.pool.slot(number), isClean);
 }
 
 /** What there is of a machine that nobody holds; see `MachineDriver.remains`. */
-export function remainsOf({ installation, hierarchy }: MicrovmContext, capsuleId: string): Remains {
+export function remainsOf(context: MicrovmContext, capsuleId: string): Remains {
+  const { installation, hierarchy } = context;
   const layout = microvmLayoutOf(installation, capsuleId);
   const cgroup = openCgroup(hierarchy, layout.cgroupPath);
   return {
     async stop() {
       await killStarter(layout);
       await removeRunning(layout, cgroup);
+      await releaseNetwork(context, layout, false);
       if ((await readMicrovmState(layout))?.isDiskWhole) return { upperDir: layout.diskDir };
       throw new AppError('snapshot_failed', 'the machine ended before everything it wrote had reached its disk');
     },
-    destroy: () => removeRemains(layout, cgroup),
+    destroy: () => removeRemains(context, layout, cgroup),
   };
 }
 
-async function removeRemains(layout: MicrovmLayout, cgroup: CapsuleCgroup): Promise<void> {
+async function removeRemains(context: MicrovmContext, layout: MicrovmLayout, cgroup: CapsuleCgroup): Promise<void> {
   await killStarter(layout);
   await removeRunning(layout, cgroup);
+  await releaseNetwork(context, layout, false);
   await removeTree(layout.stateDir);
 }
 

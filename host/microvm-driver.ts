@@ -3,11 +3,14 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
-import { openInstallation } from './container-layout.ts';
+import { type Installation, openInstallation } from './container-layout.ts';
+import { openContainerNetwork } from './container-network.ts';
 import { buildAgent } from './guest-binary.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
 import { adoptMachine, bootMachine, type MicrovmContext, remainsOf } from './microvm-boot.ts';
 import { prepareInitramfs } from './microvm-initramfs.ts';
+import { microvmLayoutOf } from './microvm-layout.ts';
+import { readMicrovmState } from './microvm-state.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { prepareQemuKit } from './qemu-kit.ts';
 import { runProgram } from './run-program.ts';
@@ -20,6 +23,12 @@ export interface MicrovmDriverOptions {
   /** Sockets of live machines, for all data directories of this machine. Default `/run/caisson`. */
   readonly runRoot?: string;
   readonly accelerator: Accelerator;
+  /** Network namespaces kept ready. Default 2. */
+  readonly networkPoolSize?: number;
+  /** `CIDR` or `CIDR:port` (IPv4) a machine may reach although it is private or this host. */
+  readonly allowedTargets?: readonly string[];
+  /** Name servers for machines (IPv4) instead of the host's own. */
+  readonly resolvers?: readonly string[];
   /** How long a machine may take until its agent greets; the default depends on the accelerator. */
   readonly bootTimeoutMs?: number;
   /** The agent's binary; built when missing. */
@@ -28,21 +37,27 @@ export interface MicrovmDriverOptions {
   readonly progress?: (line: string) => void;
 }
 
+/** What the microvm body offers besides the port. */
+export interface MicrovmDriver extends MachineDriver {
+  /** Why names will not resolve inside machines; null when they will. */
+  readonly networkProblem: string | null;
+}
+
 const bootTimeoutsMs: Readonly<Record<Accelerator, number>> = { kvm: 20_000, hvf: 20_000, tcg: 90_000 };
 
 /**
  * Opens the microvm driver on a data directory; one process at a time may have it open. Machines of an earlier process run on until
  * `adopt` or `destroy`. Throws `runtime_unavailable` when this machine cannot have QEMU.
  */
-export async function createMicrovmDriver(options: MicrovmDriverOptions): Promise<MachineDriver> {
+export async function createMicrovmDriver(options: MicrovmDriverOptions): Promise<MicrovmDriver> {
   return openDriver(await openMicrovms(options));
 }
 
 /** Everything the driver's machines share. */
 export async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmContext> {
   requireRoot();
-  const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress } = options;
-  const installation = await openInstallation(dataDir, options.runRoot ?? '/run/caisson');
+  const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress, runRoot = '/run/caisson' } = options;
+  const installation = await openInstallation(dataDir, runRoot);
   const agentPath = options.agentPath ?? (await buildAgent());
   const [hierarchy, kit, tscKhz] = await Promise.all([
     readCgroupHierarchy(),
@@ -50,19 +65,33 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
     accelerator === 'tcg' ? measureTsc(agentPath) : 0,
   ]);
   const initramfsPath = await prepareInitramfs(kit, agentPath);
+  const network = await openContainerNetwork({
+    ...{ installation, runRoot, run: runProgram },
+    poolSize: options.networkPoolSize ?? 2,
+    allowed: options.allowedTargets ?? [],
+    resolvers: options.resolvers ?? null,
+    taken: await takenSlots(installation),
+  });
   const bootTimeoutMs = options.bootTimeoutMs ?? bootTimeoutsMs[accelerator];
   return {
-    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, bootTimeoutMs },
-    network: null,
+    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, bootTimeoutMs, network },
     live: new Map(),
   };
 }
 
-function openDriver(context: MicrovmContext): MachineDriver {
+/** Of machines that run on, whoever started them. */
+async function takenSlots(installation: Installation): Promise<readonly number[]> {
+  const capsuleIds = await directoriesIn(installation.capsulesDir);
+  const states = await Promise.all(capsuleIds.map((id) => readMicrovmState(microvmLayoutOf(installation, id))));
+  return states.flatMap((state) => state?.networkSlot ?? []);
+}
+
+function openDriver(context: MicrovmContext): MicrovmDriver {
   const { kit, accelerator, live } = context;
   const starting = new Map<string, Promise<Machine>>();
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: false },
+    networkProblem: context.network.problem,
     async create(spec) {
       if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
       const start = bootMachine(context, spec);
@@ -84,8 +113,10 @@ function openDriver(context: MicrovmContext): MachineDriver {
 
 /** With no machine left, nothing of the installation stays but its files. */
 async function closeDriver(context: MicrovmContext): Promise<void> {
-  const { installation, hierarchy } = context;
-  if ((await listMachines(context)).length > 0) return;
+  const { installation, hierarchy, network } = context;
+  const isLast = (await listMachines(context)).length === 0;
+  await network.close(isLast);
+  if (!isLast) return;
   await rm(installation.runDir, { recursive: true, force: true });
   const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
   await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));

@@ -5,6 +5,7 @@ import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineDeath } from './machine-driver.ts';
 import { syncGuest, wasGuestOutOfMemory } from './microvm-guest.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
+import { countSockets } from './network-sockets.ts';
 import type { QemuProcess } from './qemu-process.ts';
 
 export interface MicrovmParts {
@@ -16,6 +17,8 @@ export interface MicrovmParts {
   readonly ended: Promise<string>;
   /** Called when everything the machine wrote is on its disk, before it is stopped for its disk to be kept. */
   readonly onDiskWhole: () => Promise<void>;
+  /** Gives the machine's network back, once nothing of it runs any more; `isClean` tells whether its QEMU left sockets. */
+  readonly releaseNetwork: (isClean: boolean) => Promise<void>;
   /** Called once, when the machine has been stopped. */
   readonly onStopped: () => void;
 }
@@ -41,7 +44,9 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
     }
     guest.close();
     qemu.qmp.close();
+    const sockets = await countSockets(qemu.ref.pid);
     await removeRunning(layout, cgroup);
+    await parts.releaseNetwork(sockets !== null && (await sockets.none()));
     stopped.resolve({ outOfMemory, detail: 'the host stopped it' });
     parts.onStopped();
     return { upperDir: layout.diskDir };

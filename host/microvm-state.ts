@@ -11,6 +11,8 @@ export interface MicrovmState {
   readonly uid: number;
   /** Its QEMU; null until that was started. */
   readonly process: ProcessRef | null;
+  /** Number of its network slot; null when it has no network, or none any more. */
+  readonly networkSlot: number | null;
   /** Whether everything it wrote had reached its disk when it was stopped; a machine that was killed lost what its kernel held back. */
   readonly isDiskWhole: boolean;
 }
@@ -30,6 +32,7 @@ export async function readMicrovmState(layout: MicrovmLayout): Promise<MicrovmSt
       capsuleId: layout.capsuleId,
       uid: Number(state.uid),
       process: readProcess(state.process),
+      networkSlot: Number.isInteger(state.networkSlot) ? Number(state.networkSlot) : null,
       isDiskWhole: state.isDiskWhole === true,
     };
   } catch {

@@ -1,4 +1,5 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { formatIpv4, type Ipv4Network } from './network-address.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
@@ -33,6 +34,11 @@ export function slotOf(installationId: string, block: Ipv4Network, number: numbe
 
 export function namespacePrefix(installationId: string): string {
   return `caisson-${installationId}-`;
+}
+
+/** Where a process that joins the namespace opens it. */
+export function namespacePath({ namespace }: NetworkSlot): string {
+  return join('/run/netns', namespace);
 }
 
 /** Numbers of every slot of the installation of which a namespace or a link exists. */

@@ -61,10 +61,16 @@ export function qemuArguments(machine: QemuMachine): readonly string[] {
   ];
 }
 
-const networkArguments = ['-netdev', 'user,id=network,ipv6=off', '-device', 'virtio-net-device,netdev=network'];
+/**
+ * The addresses a guest has on the network QEMU makes up for it; the same in every machine. Of a range for documentation: nothing a
+ * guest wants to reach, its name servers above all, may be hidden behind it.
+ */
+export const guestNetwork = { address: '192.0.2.15', gateway: '192.0.2.2' } as const;
 
-/** The addresses a guest has on the network QEMU makes up for it; the same in every machine. */
-export const guestNetwork = { address: '10.0.2.15', gateway: '10.0.2.2' } as const;
+const networkArguments = [
+  ...['-netdev', `user,id=network,ipv6=off,net=192.0.2.0/24,host=${guestNetwork.gateway},dns=192.0.2.3`],
+  ...['-device', 'virtio-net-device,netdev=network'],
+];
 
 function machineArguments({ accelerator, kvmFd, cpus, ramBytes }: QemuMachine): readonly string[] {
   const device = kvmFd === null ? '' : `,device=/dev/fdset/${kvmFd}`;

@@ -8,5 +8,5 @@ const problem = await microvmProblem();
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 describe.skipIf(problem !== null)('with QEMU', () => {
-  driverContract('microvm', openMicrovmTestDriver, { network: true });
+  driverContract('microvm', openMicrovmTestDriver);
 });

@@ -28,10 +28,20 @@ export interface SuiteOptions {
   readonly open: () => Promise<DriverUnderTest>;
   /** Whether host and capsules share a kernel; without, its own walls are the capsule's own affair. */
   readonly sharesKernel: boolean;
+  /**
+   * Has something greet with `secret` on port 80 where packets for this capsule arrive, and returns the address. Default: a server in
+   * the capsule itself.
+   */
+  readonly serveAt?: (test: DriverUnderTest, neighbour: Machine) => Promise<Neighbour>;
+}
+
+export interface Neighbour {
+  readonly address: string;
+  end(): Promise<void>;
 }
 
 /** Runs every attack of `escapeCases` in one capsule of a driver; each has to fail with its refusal, and the host stays as it was. */
-export function escapeSuite({ name, open, sharesKernel }: SuiteOptions): void {
+export function escapeSuite({ name, open, sharesKernel, serveAt = serveInside }: SuiteOptions): void {
   const cases = escapeCases.filter(({ everyDriver }) => everyDriver || sharesKernel);
   const skipped = escapeCases.length - cases.length;
   if (skipped > 0)
@@ -49,11 +59,11 @@ export function escapeSuite({ name, open, sharesKernel }: SuiteOptions): void {
       await buildHostileProgram(join(test.imageDir, 'bin/hostile-probe'));
       const tools = [{ from: test.imageDir, to: '/opt/tools' }];
       machine = await test.driver.create(test.spec('attacker', { egress: 'internet', readOnlyBinds: tools }));
-      world = await openWorld(test);
+      world = await openWorld(test, serveAt);
     });
     afterAll(async () => {
-      await test.end();
       await world.end();
+      await test.end();
     });
 
     it.each(cases)('$attack', async ({ script, refusal }) => {
@@ -109,7 +119,13 @@ interface World {
   end(): Promise<void>;
 }
 
-async function openWorld(test: DriverUnderTest): Promise<World> {
+async function serveInside(_: DriverUnderTest, neighbour: Machine): Promise<Neighbour> {
+  await runInside(neighbour, 'nc -ll -p 80 -e /bin/echo secret >/dev/null 2>&1 </dev/null &');
+  const { stdout } = await runInside(neighbour, "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'");
+  return { address: stdout.trim(), end: async () => {} };
+}
+
+async function openWorld(test: DriverUnderTest, serveAt: typeof serveInside): Promise<World> {
   const secretPath = join(test.dataDir, 'secret');
   await writeFile(secretPath, 'secret\n');
   const [hostServer, network, publicServer]: [HostServer, PrivateNetwork, PublicServer] = await Promise.all([
@@ -120,9 +136,8 @@ async function openWorld(test: DriverUnderTest): Promise<World> {
   const abstractName = `caisson-test-${process.pid}`;
   const abstractServer = await listenAbstract(abstractName);
   const sleeper = spawn('sleep', ['1000']);
-  const neighbour = await test.driver.create(test.spec('neighbour', { egress: 'internet' }));
-  await runInside(neighbour, 'nc -ll -p 80 -e /bin/echo secret >/dev/null 2>&1 </dev/null &');
-  const { stdout } = await runInside(neighbour, "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'");
+  const machine = await test.driver.create(test.spec('neighbour', { egress: 'internet' }));
+  const neighbour = await serveAt(test, machine);
   return {
     sleeper,
     targets: {
@@ -131,7 +146,7 @@ async function openWorld(test: DriverUnderTest): Promise<World> {
       ABSTRACT: abstractName,
       HOST_PORT: String(hostServer.port),
       HOST_ADDRESS: network.hostAddress,
-      NEIGHBOUR: stdout.trim(),
+      NEIGHBOUR: neighbour.address,
       PRIVATE: `${network.serverAddress} ${network.serverPort}`,
       PUBLIC: publicServer.address,
     },
@@ -139,7 +154,7 @@ async function openWorld(test: DriverUnderTest): Promise<World> {
       const gone = once(sleeper, 'exit');
       sleeper.kill('SIGKILL');
       abstractServer.close();
-      await Promise.all([gone, hostServer.end(), network.end(), publicServer.end()]);
+      await Promise.all([gone, neighbour.end(), hostServer.end(), network.end(), publicServer.end()]);
     },
   };
 }

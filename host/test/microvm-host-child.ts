@@ -6,12 +6,12 @@ const { values } = parseArgs({
   options: { 'data-dir': { type: 'string' }, 'kits-dir': { type: 'string' }, image: { type: 'string' } },
 });
 const { 'data-dir': dataDir = '', 'kits-dir': kitsDir = '', image = '' } = values;
-const driver = await createMicrovmDriver({ dataDir, kitsDir, accelerator: 'tcg' });
+const driver = await createMicrovmDriver({ dataDir, kitsDir, accelerator: 'tcg', networkPoolSize: 0 });
 const machine = await driver.create({
   capsuleId: 'orphan',
   layers: [image],
   shape: { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 },
-  egress: 'none',
+  egress: 'internet',
   readOnlyBinds: [],
   hostname: 'orphan',
 });

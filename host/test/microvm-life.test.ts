@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { connectGuest } from '../guest-channel.ts';
 import type { Machine } from '../machine-driver.ts';
+import { readHostResolvers } from '../network-resolvers.ts';
 import type { DriverUnderTest } from './hostile-suite.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { runInside } from './test-driver.ts';
@@ -33,6 +34,11 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
       if (lines.length > 40) break;
     }
     expect(lines).toEqual(lines.map((_, index) => String(index + 1)));
+    // Its network is the one it had; the host's own name servers are known in it.
+    const { addresses } = await readHostResolvers();
+    const said = await runInside(machine, 'cat /etc/resolv.conf; nc -w 5 192.0.2.2 1');
+    expect(said.stdout).toBe(addresses.map((address) => `nameserver ${address}\n`).join(''));
+    expect(said.stderr).toMatch(/refused/);
     await machine.destroy();
     expect(await test.driver.list()).toEqual([]);
   });

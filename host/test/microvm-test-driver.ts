@@ -12,7 +12,13 @@ export async function openMicrovmTestDriver(options: Partial<MicrovmDriverOption
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
   const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
   await makeTinyImage(imageDir);
-  const driver = await createMicrovmDriver({ dataDir, kitsDir: testKitsDir, accelerator: 'tcg', ...options });
+  const driver = await createMicrovmDriver({
+    dataDir,
+    kitsDir: testKitsDir,
+    accelerator: 'tcg',
+    networkPoolSize: 0,
+    ...options,
+  });
   return {
     driver,
     dataDir,
