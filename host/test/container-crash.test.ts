@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -32,6 +32,18 @@ describe('a host process killed by kill -9', () => {
       await driver.close();
       await expectNothingLeft(dataDir);
     }
+  });
+
+  it('leaves blank containers that the next start removes', async () => {
+    await kill(await startChild('idle'));
+    const { installationId } = JSON.parse(await readFile(join(dataDir, 'installation.json'), 'utf8'));
+    const vessels = async () =>
+      (await readdir(join('/run/caisson', installationId))).filter((name) => /^v[0-9a-f]{16}$/.test(name));
+    expect(await vessels()).toHaveLength(3);
+    const driver = await openNext();
+    expect(await vessels()).toEqual([]);
+    await driver.close();
+    await expectNothingLeft(dataDir);
   });
 
   it('leaves a capsule running that the next process adopts', async () => {

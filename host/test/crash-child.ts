@@ -16,6 +16,11 @@ if (mode === 'one') {
   process.stdout.write('ready\n');
   await new Promise((done) => setTimeout(done, 60_000));
 }
+if (mode === 'idle') {
+  await driver.blanksReady();
+  process.stdout.write('ready\n');
+  await new Promise((done) => setTimeout(done, 60_000));
+}
 process.stdout.write('ready\n');
 for (let number = 0; ; number++) {
   const machine = await driver.create({ ...spec, capsuleId: `c${number}` });
