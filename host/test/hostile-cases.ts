@@ -55,6 +55,11 @@ function shell(group: string, attacks: readonly (readonly [attack: string, scrip
   );
 }
 
+/** Ends with 0 when a command works on any device that the capsule shares with its host. */
+function anyDevice(command: string): string {
+  return `for d in null zero full random urandom tty; do ${command} && exit 0; done; exit 1`;
+}
+
 const mounts = kernel('mounts', {
   mount_tmpfs: 'mount a tmpfs',
   mount_proc: 'mount another /proc',
@@ -143,8 +148,8 @@ const files = [
     ['write to its hosts file', 'echo x >> /etc/hosts'],
     ['write to the tools', 'echo x > /opt/tools/bin/busybox'],
     ['add to the tools', 'touch /opt/tools/new'],
-    ["change the mode of the host's devices", 'chmod 000 /dev/null'],
-    ["give itself the host's devices", 'chown 0:0 /dev/null || rm /dev/null && mknod /dev/null c 1 3'],
+    ["change the mode of the host's devices", anyDevice('chmod 000 /dev/$d')],
+    ["give itself the host's devices", anyDevice('chown 0:0 /dev/$d || { rm /dev/$d && mknod /dev/$d c 1 3; }')],
   ]),
 ];
 

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createConnection, createServer, type Server } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Machine, MachineDriver, MachineSpec } from '../machine-driver.ts';
+import { deviceOwners } from './device-owners.ts';
 import { type EscapeTargets, escapeCases } from './hostile-cases.ts';
 import { openPublicServer, type PublicServer } from './hostile-network.ts';
 import { buildHostileProgram } from './hostile-program.ts';
@@ -170,12 +171,11 @@ async function listenAbstract(name: string): Promise<Server> {
 async function fingerprint(): Promise<Readonly<Record<string, string>>> {
   const settings = ['kernel/core_pattern', 'kernel/panic', 'kernel/sysrq', 'kernel/ctrl-alt-del', 'kernel/domainname'];
   const texts = await Promise.all(settings.map((name) => readFile(`/proc/sys/${name}`, 'utf8').catch(() => '')));
-  const { mode, uid, rdev } = await stat('/dev/null');
   const isClockRight = Date.now() > Date.parse('2020-01-01');
   return {
     ...Object.fromEntries(settings.map((name, index) => [name, texts[index] ?? ''])),
     hostname: hostname(),
-    null: `${mode} ${uid} ${rdev}`,
+    ...(await deviceOwners()),
     resolvers: await readFile('/etc/resolv.conf', 'utf8').catch(() => ''),
     clock: String(isClockRight),
   };
