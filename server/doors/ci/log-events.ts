@@ -3,11 +3,30 @@ import { decodeOutput } from '@caisson/contracts/ci/log-text';
 import type { Engine } from '../../engine/engine.ts';
 import type { Database } from '../../store/database.ts';
 import { hasJobEnded, type LogRow, logStreams, readLastSeq, readLogPage, readLogTails } from './log-rows.ts';
+import { shareReads } from './share-reads.ts';
 import { makeWakeUp } from './wake-up.ts';
 
 export interface LogEventsDeps {
   readonly db: Database;
   readonly engine: Pick<Engine, 'onJobChange'>;
+  readonly reads: LogReads;
+}
+
+/** What the readers of one job ask for again and again, mostly the same at the same time: a wake-up reaches all of them. */
+export interface LogReads {
+  page(jobId: string, fromSeq: number): Promise<readonly LogRow[]>;
+  hasEnded(jobId: string): Promise<boolean>;
+}
+
+export function makeLogReads(db: Database): LogReads {
+  const pages = shareReads((key) => {
+    const [jobId = '', fromSeq] = key.split(' ');
+    return readLogPage(db, jobId, Number(fromSeq));
+  });
+  return {
+    page: (jobId, fromSeq) => pages(`${jobId} ${fromSeq}`),
+    hasEnded: shareReads((jobId) => hasJobEnded(db, jobId)),
+  };
 }
 
 export interface LogEventsInput {
@@ -39,11 +58,11 @@ export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): As
   const wakeUp = makeWakeUp((wake) => deps.engine.onJobChange(input.jobId, wake), input.signal);
   try {
     const place = await startAt(deps.db, input);
-    let hasEnded = await hasJobEnded(deps.db, input.jobId);
-    yield await readHistory(deps.db, input, place);
+    let hasEnded = await deps.reads.hasEnded(input.jobId);
+    yield await readHistory(deps.reads, input, place);
     let sentAtMs = performance.now();
     while (!input.signal.aborted) {
-      for await (const frame of newFrames(deps.db, input, place)) {
+      for await (const frame of newFrames(deps.reads, input, place)) {
         yield frame;
         sentAtMs = performance.now();
       }
@@ -58,7 +77,7 @@ export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): As
         yield heartbeatFrame;
         sentAtMs = performance.now();
       }
-      hasEnded = await hasJobEnded(deps.db, input.jobId);
+      hasEnded = await deps.reads.hasEnded(input.jobId);
     }
   } finally {
     wakeUp.close();
@@ -75,11 +94,11 @@ async function startAt(db: Database, { jobId, fromSeq }: LogEventsInput): Promis
   return place;
 }
 
-async function readHistory(db: Database, input: LogEventsInput, place: Place): Promise<string> {
+async function readHistory(reads: LogReads, input: LogEventsInput, place: Place): Promise<string> {
   const chunks: LogChunk[] = [];
   let sizeBytes = 0;
   while (!input.signal.aborted) {
-    const rows = await readLogPage(db, input.jobId, place.nextSeq);
+    const rows = await reads.page(input.jobId, place.nextSeq);
     for (const row of rows) {
       sizeBytes += row.content.length;
       if (chunks.length > 0 && sizeBytes > input.historyBytes) return historyFrame(chunks);
@@ -90,9 +109,9 @@ async function readHistory(db: Database, input: LogEventsInput, place: Place): P
   return historyFrame(chunks);
 }
 
-async function* newFrames(db: Database, input: LogEventsInput, place: Place): AsyncGenerator<string> {
+async function* newFrames(reads: LogReads, input: LogEventsInput, place: Place): AsyncGenerator<string> {
   while (!input.signal.aborted) {
-    const rows = await readLogPage(db, input.jobId, place.nextSeq);
+    const rows = await reads.page(input.jobId, place.nextSeq);
     for (const row of rows) yield chunkFrame(chunkOf(row, place));
     if (rows.length === 0) return;
   }

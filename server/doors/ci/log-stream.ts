@@ -8,7 +8,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { verifyBuildToken } from '../../identity/build-token.ts';
 import { isUuid } from './is-uuid.ts';
-import { logEvents } from './log-events.ts';
+import { type LogReads, logEvents, makeLogReads } from './log-events.ts';
 import type { CiDeps } from './operation.ts';
 
 export interface LogStreamOptions {
@@ -33,6 +33,7 @@ interface LogQuery {
 /** `GET /v0/jobs/{job_id}/logs?token=`: the output of a job as server-sent events. Streams end when the server closes. */
 export function addLogStream(app: FastifyInstance, options: LogStreamOptions): void {
   const closing = new AbortController();
+  const reads = makeLogReads(options.deps.db);
   setMaxListeners(0, closing.signal);
   app.addHook('preClose', async () => closing.abort());
   app.get<{ Params: { job_id: string }; Querystring: LogQuery }>(
@@ -45,7 +46,7 @@ export function addLogStream(app: FastifyInstance, options: LogStreamOptions): v
         if (error instanceof AppError) return refuse(request, reply, error);
         throw error;
       }
-      return stream({ ...options, closing: closing.signal }, request, reply);
+      return stream({ ...options, reads, closing: closing.signal }, request, reply);
     },
   );
 }
@@ -74,7 +75,7 @@ async function admit({ deps, onRefused }: LogStreamOptions, request: LogRequest,
 }
 
 function stream(
-  { deps, logger, closing, onOpenStreams }: LogStreamOptions & { closing: AbortSignal },
+  { deps, logger, reads, closing, onOpenStreams }: LogStreamOptions & { reads: LogReads; closing: AbortSignal },
   request: LogRequest,
   reply: FastifyReply,
 ): FastifyReply {
@@ -90,7 +91,10 @@ function stream(
   reply.raw.setTimeout(stalledMs);
   const fromSeq = firstSeqToSend(textOf(request.headers['last-event-id']), textOf(request.query.last_event_id));
   const jobId = request.params.job_id;
-  const frames = logEvents(deps, { jobId, fromSeq, signal: gone.signal, heartbeatMs, recheckMs, historyBytes });
+  const frames = logEvents(
+    { ...deps, reads },
+    { jobId, fromSeq, signal: gone.signal, heartbeatMs, recheckMs, historyBytes },
+  );
   const body = Readable.from(frames, { objectMode: false, highWaterMark: 64 * 1024 });
   body.on('error', (err) => logger.error({ request_id: request.id, err }, 'a log stream failed'));
   return reply
