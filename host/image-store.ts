@@ -190,8 +190,3 @@ async function isHere(state: State, record: ImageRecord): Promise<boolean> {
 function resolvedFrom(record: ImageRecord): ResolvedImage {
   return { layerId: record.layerId, digest: record.digest, env: record.env, warning: null };
 }
-
-/** True for the errors by which `resolve` says that an image cannot be had or used. */
-export function isImageError(error: unknown): error is AppError {
-  return error instanceof AppError && (error.code === 'image_unavailable' || error.code === 'image_invalid');
-}

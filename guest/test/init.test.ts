@@ -27,6 +27,17 @@ describe.skipIf(!canUnshare)('as the init of a pid namespace (skipped where name
     }
   });
 
+  test('what the agent starts goes first when memory runs out, and the agent does not', async () => {
+    const agent = await startAgent({ wrapper: asInit });
+    try {
+      const link = await agent.connect();
+      const { stdout } = await runToEnd(link, shell('cat /proc/self/oom_score_adj /proc/1/oom_score_adj'));
+      expect(stdout).toBe(`500\n${await readFile('/proc/self/oom_score_adj', 'utf8')}`);
+    } finally {
+      await agent.stop();
+    }
+  });
+
   test('signals from inside do not end the agent', async () => {
     const agent = await startAgent({ wrapper: asInit });
     try {
