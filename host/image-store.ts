@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { type LocalCertificates, readLocalCertificates } from './image-certificates.ts';
 import { buildDebian, type DebianBuild, type DebianRecipe, debianRecipe, recipeKey } from './image-debian.ts';
