@@ -226,6 +226,11 @@ export const errorTable = {
   pipeline_manual_disabled: refusal(403, 'forbidden', 'This pipeline is started by its triggers only.'),
   build_not_found: refusal(404, 'not_found', 'The pipeline has no build with this number.'),
   build_invalid: refusal(422, 'validation_failed', 'The build request is not acceptable. The message names the field.'),
+  build_queue_full: trouble(
+    429,
+    'rate_limited',
+    'The organization has as many unfinished builds as it may have. Wait until some are over, or cancel some.',
+  ),
   build_plan_rejected: refusal(
     422,
     'validation_failed',

@@ -18,6 +18,8 @@ export interface Config {
   readonly bootstrapEmail: string;
   /** CAISSON_MAX_SOURCE_BYTES: largest source archive. */
   readonly maxSourceBytes: number;
+  /** CAISSON_MAX_UNFINISHED_BUILDS: how many builds of one organization may wait or run. */
+  readonly maxUnfinishedBuilds: number;
   /** CAISSON_JOB_MEMORY_MIB: memory of the capsule of a job. */
   readonly jobMemoryBytes: number;
   /** CAISSON_CORS_ORIGINS: comma-separated origins whose pages may call the doors; `*` for any. */
@@ -29,6 +31,7 @@ export interface Config {
 }
 
 const defaultMaxSourceBytes = 4 * 2 ** 30;
+const defaultMaxUnfinishedBuilds = 10_000;
 const defaultJobMemoryMib = 4 * 1024;
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -43,6 +46,11 @@ export function readConfig(env: Environment): Config {
     bootstrapToken: readBootstrapToken(env.CAISSON_BOOTSTRAP_TOKEN),
     bootstrapEmail: (env.CAISSON_BOOTSTRAP_EMAIL || 'admin@caisson.local').trim().toLowerCase(),
     maxSourceBytes: readSize('CAISSON_MAX_SOURCE_BYTES', env.CAISSON_MAX_SOURCE_BYTES, defaultMaxSourceBytes),
+    maxUnfinishedBuilds: readSize(
+      'CAISSON_MAX_UNFINISHED_BUILDS',
+      env.CAISSON_MAX_UNFINISHED_BUILDS,
+      defaultMaxUnfinishedBuilds,
+    ),
     jobMemoryBytes: readSize('CAISSON_JOB_MEMORY_MIB', env.CAISSON_JOB_MEMORY_MIB, defaultJobMemoryMib) * 2 ** 20,
     corsOrigins: (env.CAISSON_CORS_ORIGINS ?? '').split(',').filter((origin) => origin !== ''),
     trustProxy: env.CAISSON_TRUST_PROXY === '1',

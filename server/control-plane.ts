@@ -87,6 +87,7 @@ export async function startControlPlane({ config, logger, postgres }: ControlPla
       blobs,
       secrets: await readInstallationSecrets(db),
       maxSourceBytes: config.maxSourceBytes,
+      maxUnfinishedBuilds: config.maxUnfinishedBuilds,
       nowMs: () => Date.now(),
       logger,
       metrics: makeMetrics(db),

@@ -68,6 +68,6 @@ test('documents as large as a body may be are planned or refused, several at onc
   for (const { status, json } of answers) {
     if (status >= 400) expect(json.error).toMatchObject({ code: expect.any(String), message: expect.any(String) });
   }
-  await rig.call('POST', `${path}/${answers[0]?.json.number}/cancel`);
+  await rig.call('PUT', `${path}/${answers[0]?.json.number}/cancel`);
   expect(process.memoryUsage().rss - before).toBeLessThan(600 * mebibyte);
 }, 120_000);

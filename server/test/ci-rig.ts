@@ -67,6 +67,7 @@ export interface CiRig {
 export interface CiRigOptions {
   readonly settings?: Partial<AppSettings>;
   readonly maxSourceBytes?: number;
+  readonly maxUnfinishedBuilds?: number;
   readonly hosts?: readonly HostApi[];
   /** Instead of one on the PostgreSQL of this test run. */
   readonly database?: TestDatabase;
@@ -75,7 +76,7 @@ export interface CiRigOptions {
 }
 
 export async function ciRig(options: CiRigOptions = {}): Promise<CiRig> {
-  const { settings, maxSourceBytes, hosts = [] } = options;
+  const { settings, maxSourceBytes, maxUnfinishedBuilds = 10_000, hosts = [] } = options;
   const { connectionString, drop } = options.database ?? (await freshDatabase());
   const directory = options.blobDir ?? (await mkdtemp(join(tmpdir(), 'caisson-ci-')));
   const logged: Record<string, unknown>[] = [];
@@ -104,6 +105,7 @@ export async function ciRig(options: CiRigOptions = {}): Promise<CiRig> {
     logger,
     metrics: makeMetrics(db),
     maxSourceBytes: maxSourceBytes ?? 2 ** 32,
+    maxUnfinishedBuilds,
     nowMs: () => rig.nowMs ?? Date.now(),
     isDraining: () => rig.isDraining,
     settings: { corsOrigins: [], trustProxy: false, docsBaseUrl: null, ...settings },

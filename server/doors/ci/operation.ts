@@ -14,6 +14,8 @@ export interface CiDeps {
   readonly secrets: InstallationSecrets;
   /** Largest source archive `uploadSource` takes. */
   readonly maxSourceBytes: number;
+  /** How many builds of one organization may wait or run. */
+  readonly maxUnfinishedBuilds: number;
   readonly nowMs: () => number;
 }
 

@@ -14,8 +14,8 @@ export interface BuildRequest extends PipelineScope {
 }
 
 /**
- * Starts a build the way both operations for it do. Throws `pipeline_manual_disabled`, `build_invalid`, or `build_plan_rejected`
- * when the graph was refused: then the build exists and is failed.
+ * Starts a build the way both operations for it do. Throws `pipeline_manual_disabled`, `build_invalid`, `build_queue_full`, or
+ * `build_plan_rejected` when the graph was refused: then the build exists and is failed.
  */
 export async function startBuild(deps: CiDeps, caller: CiCaller, request: BuildRequest): Promise<BuildRow> {
   const { organization, pipeline, body } = request;
@@ -30,6 +30,7 @@ export async function startBuild(deps: CiDeps, caller: CiCaller, request: BuildR
   if (pipelineIr === null && sourceDigest === null) {
     throw new AppError('build_invalid', 'give pipeline_ir, or a source to render the pipeline from');
   }
+  await checkQueue(deps, organization.id);
   const { build, rejection } = await deps.engine.createBuild({
     organizationId: organization.id,
     pipelineId: pipeline.id,
@@ -46,6 +47,21 @@ export async function startBuild(deps: CiDeps, caller: CiCaller, request: BuildR
   });
   if (rejection) throw refusedPlan(rejection, build.number);
   return selectBuilds(deps.db).where('builds.id', '=', build.id).executeTakeFirstOrThrow();
+}
+
+/** Builds that are created at the same moment may go over the limit together: it keeps a queue from growing without end, no more. */
+async function checkQueue({ db, maxUnfinishedBuilds }: CiDeps, organizationId: string): Promise<void> {
+  const last = await db
+    .selectFrom('builds')
+    .select('id')
+    .where('organization_id', '=', organizationId)
+    .where('finished_at', 'is', null)
+    .offset(maxUnfinishedBuilds - 1)
+    .limit(1)
+    .executeTakeFirst();
+  if (last === undefined) return;
+  const message = `${maxUnfinishedBuilds} builds of this organization are not over yet; wait for some of them, or cancel some`;
+  throw new AppError('build_queue_full', message);
 }
 
 const triggers: readonly Trigger[] = ['webhook', 'ui', 'api', 'trigger_job', 'schedule'];
