@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { lstat, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { aboveFloor } from './disk-floor.ts';
 import { imageTooLarge, isDiskFull } from './disk-full.ts';
 import { diskRoom } from './disk-room.ts';
 import { debianSourceLines } from './image-apt-sources.ts';
@@ -49,6 +50,8 @@ const dpkgOptions = [
 ];
 const buildTimeoutMs = 20 * 60_000;
 const leastBytes = 512 * 2 ** 20;
+/** What has to stay free while one is built. */
+const floorBytes = 64 * 2 ** 20;
 
 export interface DebianBuild {
   readonly recipe: DebianRecipe;
@@ -70,11 +73,14 @@ export async function buildDebian(build: DebianBuild, rootDir: string): Promise<
   const lines = await debianSourceLines(build.aptDir, recipe.suite);
   const progress = aptProgress({ title: `building image ${recipe.name}`, progress: build.progress });
   try {
-    await runProgram(mmdebstrapArgv(build, rootDir, lines), {
-      timeoutMs: buildTimeoutMs,
-      signal: build.signal,
-      onLine: progress.onLine,
-    });
+    const floor = { directory: rootDir, leastBytes: floorBytes, error: () => imageTooLarge(recipe.name) };
+    await aboveFloor(floor, build.signal, (signal) =>
+      runProgram(mmdebstrapArgv(build, rootDir, lines), {
+        timeoutMs: buildTimeoutMs,
+        signal,
+        onLine: progress.onLine,
+      }),
+    );
   } catch (error) {
     throw buildError(recipe, error);
   } finally {

@@ -1,8 +1,11 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { aboveFloor } from '../disk-floor.ts';
+import { imageTooLarge, isDiskFull } from '../disk-full.ts';
 import { createImageStore } from '../image-store.ts';
 import { createLayerStore } from '../layer-disk.ts';
+import { runProgram } from '../run-program.ts';
 import { registryProblem, startRegistry, writeLayout } from './image-test-registry.ts';
 import { openSmallDisk } from './small-disk.ts';
 import { tarOf } from './source-archive.ts';
@@ -24,6 +27,18 @@ test('an image that is built is refused at once on a disk too full for it', asyn
   const message = 'the disk of the host is full: image debian:12 does not fit';
   await expect(resolve('debian:12')).rejects.toMatchObject({ code: 'disk_full', message });
   expect(await left()).toEqual([]);
+});
+
+test('a program that waits for room without end is ended when the disk becomes full under it', async () => {
+  const { disk } = await openSmall();
+  const floor = { directory: disk.directory, leastBytes: 2 ** 20, error: () => imageTooLarge('any'), everyMs: 10 };
+  const wait = (text: string) => aboveFloor(floor, signal, (both) => runProgram(['sh', '-c', text], { signal: both }));
+  await expect(wait('sleep 0.1; echo done')).resolves.toMatchObject({ stdout: 'done\n' });
+  const waiting = wait('sleep 1000');
+  await disk.fill();
+  await expect(waiting).rejects.toSatisfy(isDiskFull);
+  const given = AbortSignal.abort(new Error('not wanted any more'));
+  await expect(aboveFloor(floor, given, async (both) => both.throwIfAborted())).rejects.toThrow('not wanted any more');
 });
 
 test.skipIf(registryProblem !== null)(
