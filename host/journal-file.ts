@@ -12,6 +12,8 @@ export interface JournalFile {
   readonly size: number;
   /** Does one change after the other, so that appends never interleave and `size` always ends at one. */
   inTurn<T>(change: () => Promise<T>): Promise<T>;
+  /** The same, but throws `disk_full` instead of standing behind an append that waits for room. */
+  inTurnAtOnce(change: () => Promise<void>): Promise<void>;
   /** Within a turn. On a full disk waits for room, or throws `disk_full` at once. */
   append(bytes: Uint8Array, options: { readonly waitsForRoom: boolean }): Promise<void>;
   read(position: number, length: number): Promise<Buffer>;
@@ -25,11 +27,32 @@ export interface JournalFile {
 /** Goes on behind the first `size` bytes of an open file. */
 export function openJournalFile(file: FileHandle, size: number): JournalFile {
   let tail: Promise<unknown> = Promise.resolve();
+  let isWaiting = false;
+  /** How to refuse the changes that stand in line and do not wait for room. */
+  const hasty = new Set<(error: AppError) => void>();
   const impatient = new AbortController();
 
   async function write(bytes: Uint8Array): Promise<void> {
     const { bytesWritten } = await file.write(bytes, 0, bytes.length, size);
-    if (bytesWritten < bytes.length) throw new AppError('disk_full', 'the disk of the host is full');
+    if (bytesWritten < bytes.length) throw full();
+  }
+
+  async function writeWaiting(bytes: Uint8Array): Promise<void> {
+    await write(bytes).catch(async (error) => {
+      if (!isDiskFull(error)) throw error;
+      isWaiting = true;
+      for (const refuse of hasty) refuse(full());
+      hasty.clear();
+      await waitingForRoom(() => write(bytes)).finally(() => {
+        isWaiting = false;
+      });
+    });
+  }
+
+  function inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const changed = tail.then(change);
+    tail = changed.catch(() => {});
+    return changed;
   }
 
   async function waitingForRoom(work: () => Promise<void>): Promise<void> {
@@ -47,13 +70,17 @@ export function openJournalFile(file: FileHandle, size: number): JournalFile {
     get size() {
       return size;
     },
-    inTurn(change) {
-      const changed = tail.then(change);
-      tail = changed.catch(() => {});
-      return changed;
+    inTurn,
+    inTurnAtOnce(change) {
+      if (isWaiting) return Promise.reject(full());
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      hasty.add(reject);
+      // One that was refused is not done later either.
+      inTurn(async () => (hasty.delete(reject) ? change() : undefined)).then(resolve, reject);
+      return promise;
     },
     async append(bytes, { waitsForRoom }) {
-      const written = waitsForRoom ? waitingForRoom(() => write(bytes)) : write(bytes);
+      const written = waitsForRoom ? writeWaiting(bytes) : write(bytes);
       await written.catch(async (error) => {
         // A part of a longer record behind a shorter one would be taken for a record.
         await file.truncate(size);
@@ -74,4 +101,8 @@ export function openJournalFile(file: FileHandle, size: number): JournalFile {
       await file.close();
     },
   };
+}
+
+function full(): AppError {
+  return new AppError('disk_full', 'the disk of the host is full');
 }

@@ -165,7 +165,7 @@ function makeJournal({ directory, assignment, file }: JournalFiles, start: Journ
         return seq;
       }),
     note: (note) =>
-      lines.inTurn(async () => {
+      lines.inTurnAtOnce(async () => {
         await lines.append(encodeRecord({ note }, new Uint8Array(0)), { waitsForRoom: false });
         noted = withNote(noted, note);
       }),

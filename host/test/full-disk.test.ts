@@ -81,6 +81,26 @@ test('output is held back while the journal cannot be written, and comes whole w
   expect(rig.output(assignment.leaseId)).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join(''));
 });
 
+test('a command is canceled while what it said waits for room', async () => {
+  const assignment = rig.assignment('echo ready; while :; do echo waits; done', { maxOutputBytes: 2 ** 30 });
+  await rig.host.startRun(assignment);
+  await expect.poll(() => rig.output(assignment.leaseId)).toContain('ready\n');
+  await disk.fill();
+  const processes = async () =>
+    [...(await snapshotResources(dataDir))].filter((line) => line.endsWith(' in a capsule')).length;
+  expect(await processes()).toBe(2);
+  await rig.host.cancelRun(assignment, 'canceled');
+  await expect.poll(processes, { timeout: 20_000 }).toBe(1);
+  await disk.makeRoom();
+  expect(await rig.ended(assignment.leaseId)).toEqual({ outcome: 'canceled' });
+});
+
+test('a capsule that filled the disk ends while what it said waits for room', async () => {
+  const filler = 'dd if=/dev/zero of=/filler bs=64k; while :; do echo waits; done';
+  const result = await rig.run(filler, { maxOutputBytes: 2 ** 30 });
+  expect(result).toMatchObject({ outcome: 'failed', code: 'disk_full' });
+});
+
 test('a source that does not fit is refused and leaves nothing', async () => {
   const { digest, bytes } = await archive(1_000);
   await disk.fill();
