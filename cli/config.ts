@@ -18,6 +18,12 @@ export interface CliConfig {
   readonly environment: Environment;
 }
 
+/** What `--driver` says wins over the variable. */
+export function withDriver(config: CliConfig, driver: string | undefined): CliConfig {
+  if (driver === undefined) return config;
+  return { ...config, environment: { ...config.environment, CAISSON_DRIVER: driver } };
+}
+
 /** Reads the settings; without an argument from the environment of this process, which is read nowhere else in the CLI. */
 // biome-ignore lint/style/noProcessEnv: the one place
 export function readCliConfig(environment: Environment = process.env): CliConfig {

@@ -127,6 +127,7 @@ async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<OpenedHos
     dataDir: join(config.dataDir, 'host'),
     config: readHostConfig(cli.environment),
     tools: renderTools,
+    progress,
     ...(isBrief ? { networkPoolSize: briefPoolSize, blankPoolSize: briefPoolSize } : {}),
   });
   if (host.networkProblem !== null) progress(`warning: ${host.networkProblem}`);

@@ -137,6 +137,7 @@ int remove_tree(const char *path);
 int vm_boot(char **words);
 /* Writes every disk's data out, for who is about to stop the machine. */
 int vm_sync(void);
+int vm_full(void);
 /* vm-tsc.c: prints the frequency of the time stamp counter in kHz, 0 where there is none */
 int vm_tsc(void);
 /* vm-network.c */

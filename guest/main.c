@@ -58,6 +58,7 @@ int main(int count, char **arguments) {
     return run_listen(arguments[2], arguments + 4);
   if (count >= 2 && strcmp(arguments[1], "boot") == 0) return vm_boot(arguments + 2);
   if (count == 2 && strcmp(arguments[1], "sync") == 0) return vm_sync();
+  if (count == 2 && strcmp(arguments[1], "full") == 0) return vm_full();
   if (count == 2 && strcmp(arguments[1], "tsc") == 0) return vm_tsc();
   if (count >= 8 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);
   if (count >= 8 && count % 2 == 0 && strcmp(arguments[1], "activate") == 0) return run_activate(count - 2, arguments + 2);

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -247,6 +248,13 @@ int vm_boot(char **words) {
   find_device("/sys/class/virtio-ports", "name", "agent.0", port_path, sizeof port_path);
   umask(022);
   return serve_port(port_path);
+}
+
+/* 0 when a sixty-fourth of the disk, or less, is free. */
+int vm_full(void) {
+  struct statfs disk;
+  if (statfs("/", &disk) < 0) return 2;
+  return disk.f_bavail <= disk.f_blocks / 64 || (disk.f_files > 0 && disk.f_ffree <= disk.f_files / 64) ? 0 : 1;
 }
 
 int vm_sync(void) {

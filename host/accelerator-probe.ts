@@ -1,4 +1,4 @@
-import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { platform, release } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
@@ -31,58 +31,90 @@ export type ProbeOptions = Pick<MicrovmDriverOptions, 'runRoot' | 'agentPath' | 
 };
 
 /** Counts up when machines start to need something else of an accelerator. */
-const probeVersion = 1;
+const probeVersion = 2;
 /** Where an accelerator works at all, a guest boots in a fraction of this. */
 const hardwareTimeoutMs = 10_000;
 const emulationTimeoutMs = 90_000;
 
 /**
  * Finds the accelerator by booting a real guest with each, fastest first: a device that opens proves nothing. Each has a time limit.
- * The answer is kept for as long as QEMU, the guest's kernel and this boot of the host are the same. Throws `runtime_unavailable`
+ * Every answer is kept for as long as QEMU, the guest's kernel and this boot of the host are the same. Throws `runtime_unavailable`
  * with what every one said when not even emulation works.
  */
 export async function chooseAccelerator(options: ProbeOptions): Promise<AcceleratorChoice> {
-  const kit = await prepareQemuKit(options);
-  const circumstances = await describeCircumstances(kit);
-  const path = join(options.dataDir, 'accelerator-probe.json');
-  const kept = await readKept(path, circumstances);
-  if (kept !== null) return kept;
-  await mkdir(options.dataDir, { recursive: true });
-  const { signal } = new AbortController();
-  return withFileLock(join(options.dataDir, 'accelerator-probe.lock'), signal, async () => {
-    const choice = (await readKept(path, circumstances)) ?? (await tryAll(options));
-    await writeFile(`${path}.new`, `${JSON.stringify({ circumstances, ...choice }, null, 2)}\n`);
-    await rename(`${path}.new`, path);
-    return choice;
-  });
-}
-
-async function tryAll(options: ProbeOptions): Promise<AcceleratorChoice> {
-  const trials: AcceleratorTrial[] = [];
-  for (const accelerator of await candidates()) {
-    const trial = await tryAccelerator(options, accelerator);
-    trials.push(trial);
-    if (trial.works) return { accelerator, trials };
-  }
+  const trials = await tryUntilOneWorks(options, await candidates());
+  const accelerator = workingOne(trials);
+  if (accelerator !== null) return { accelerator, trials };
   const said = trials.map(({ accelerator, detail }) => `${accelerator}: ${detail}`).join('; ');
   throw new AppError('runtime_unavailable', `no micro-virtual machine boots on this host. ${said}`);
 }
 
+/** The same without emulation: null when there is no other, or none works. `trials` tells why. */
+export async function chooseHardware(
+  options: ProbeOptions,
+): Promise<{ readonly accelerator: Accelerator | null; readonly trials: readonly AcceleratorTrial[] }> {
+  const hardware = (await candidates()).filter((candidate) => candidate !== 'tcg');
+  const trials = hardware.length === 0 ? [] : await tryUntilOneWorks(options, hardware);
+  const accelerator = workingOne(trials);
+  return { accelerator: accelerator === 'tcg' ? null : accelerator, trials };
+}
+
+/** Tries those of which nothing is known yet, in order. */
+async function tryUntilOneWorks(
+  options: ProbeOptions,
+  wanted: readonly Accelerator[],
+): Promise<readonly AcceleratorTrial[]> {
+  const kit = await prepareQemuKit(options);
+  const circumstances = await describeCircumstances(kit);
+  const path = join(options.dataDir, 'accelerator-probe.json');
+  const isKnown = (trials: readonly AcceleratorTrial[]) =>
+    workingOne(trials) !== null || wanted.every((one) => trials.some(({ accelerator }) => accelerator === one));
+  const kept = await readKept(path, circumstances);
+  if (isKnown(kept)) return kept;
+  await mkdir(options.dataDir, { recursive: true });
+  const { signal } = new AbortController();
+  return withFileLock(join(options.dataDir, 'accelerator-probe.lock'), signal, async () => {
+    const trials = [...(await readKept(path, circumstances))];
+    for (const accelerator of wanted) {
+      if (isKnown(trials)) break;
+      if (trials.some((trial) => trial.accelerator === accelerator)) continue;
+      options.progress?.(
+        `trying whether a virtual machine boots with ${accelerator}, once after each start of this host`,
+      );
+      trials.push(await tryAccelerator(options, accelerator));
+    }
+    // When not even emulation works, something else is the matter, and may not be the next time.
+    if (trials.some(({ accelerator, works }) => accelerator === 'tcg' && !works)) return trials;
+    await writeFile(`${path}.new`, `${JSON.stringify({ circumstances, trials }, null, 2)}\n`);
+    await rename(`${path}.new`, path);
+    return trials;
+  });
+}
+
+function workingOne(trials: readonly AcceleratorTrial[]): Accelerator | null {
+  return trials.find(({ works }) => works)?.accelerator ?? null;
+}
+
 /** One line for people, e.g. for `caisson doctor`. */
 export function describeChoice({ accelerator, trials }: AcceleratorChoice): string {
-  const words = { kvm: 'KVM', hvf: 'Hypervisor.framework', tcg: 'emulation (TCG)' } as const;
-  const failed = trials.filter(({ works }) => !works);
   const bootMs = trials.find(({ works }) => works)?.bootMs;
-  const problems = failed.map(
-    (trial) => `${words[trial.accelerator]} is present, but a guest does not boot (${trial.detail})`,
-  );
   const slower = accelerator === 'tcg' ? ', which is much slower' : '';
-  return [...problems, `using ${words[accelerator]}${slower}; a guest booted in ${bootMs} ms`].join('; ');
+  return [...describeFailures(trials), `using ${names[accelerator]}${slower}; a guest booted in ${bootMs} ms`].join(
+    '; ',
+  );
 }
+
+/** What does not work although it is there, and why. */
+export function describeFailures(trials: readonly AcceleratorTrial[]): readonly string[] {
+  const failed = trials.filter(({ works }) => !works);
+  return failed.map((trial) => `${names[trial.accelerator]} is present, but a guest does not boot (${trial.detail})`);
+}
+
+const names = { kvm: 'KVM', hvf: 'Hypervisor.framework', tcg: 'emulation (TCG)' } as const;
 
 async function candidates(): Promise<readonly Accelerator[]> {
   if (platform() === 'darwin') return ['hvf', 'tcg'];
-  const hasKvm = await access('/dev/kvm').then(
+  const hasKvm = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
     () => true,
     () => false,
   );
@@ -127,16 +159,14 @@ async function describeCircumstances({ qemuVersion, kernelVersion }: QemuKit): P
   return [probeVersion, qemuVersion, kernelVersion, release(), bootId.trim()].join(' / ');
 }
 
-async function readKept(path: string, circumstances: string): Promise<AcceleratorChoice | null> {
+async function readKept(path: string, circumstances: string): Promise<readonly AcceleratorTrial[]> {
   const text = await readFile(path, 'utf8').catch(() => '{}');
   try {
     const kept: unknown = JSON.parse(text);
-    if (!isRecord(kept) || kept.circumstances !== circumstances || !Array.isArray(kept.trials)) return null;
-    const trials = kept.trials.filter(isTrial);
-    const accelerator = trials.find(({ works }) => works)?.accelerator;
-    return accelerator === undefined ? null : { accelerator, trials };
+    if (!isRecord(kept) || kept.circumstances !== circumstances || !Array.isArray(kept.trials)) return [];
+    return kept.trials.filter(isTrial);
   } catch {
-    return null;
+    return [];
   }
 }
 

@@ -1,7 +1,15 @@
 import { AppError } from '@caisson/contracts/app-error';
 
+/** What runs capsules, as it is asked for. */
+export type DriverWish = 'auto' | 'container' | 'microvm';
+const driverWishes: readonly DriverWish[] = ['auto', 'container', 'microvm'];
+
 /** Settings of a host, from the environment. `docs/configuration.md` describes each variable. */
 export interface HostConfig {
+  /** CAISSON_DRIVER: what runs capsules. */
+  readonly driver: DriverWish;
+  /** CAISSON_KITS_DIR: where QEMU and the guest kernel of micro-virtual machines are kept; null for the data directory. */
+  readonly kitsDir: string | null;
   /** CAISSON_IMAGE_ALIASES: comma-separated `name=image`, e.g. `ubuntu:24.04=minimal`; added to the built-in ones. */
   readonly imageAliases: Readonly<Record<string, string>>;
   /** CAISSON_EGRESS_ALLOW: comma-separated `CIDR` or `CIDR:port` that capsules may reach although it is private. */
@@ -23,12 +31,20 @@ const defaultDiskBudgetGib = 40;
 /** Reads and checks the environment; throws `invalid_config` naming the variable. */
 export function readHostConfig(env: Environment): HostConfig {
   return {
+    driver: readDriver(env.CAISSON_DRIVER),
+    kitsDir: env.CAISSON_KITS_DIR || null,
     imageAliases: { ...builtInAliases, ...readAliases(env.CAISSON_IMAGE_ALIASES) },
     egressAllow: list(env.CAISSON_EGRESS_ALLOW),
     resolvers: env.CAISSON_RESOLVERS ? list(env.CAISSON_RESOLVERS) : null,
     diskBudgetBytes: readGib(env.CAISSON_DISK_BUDGET_GIB) * 2 ** 30,
     blankCapsules: env.CAISSON_BLANK_CAPSULES ? readCount(env.CAISSON_BLANK_CAPSULES) : null,
   };
+}
+
+function readDriver(text = ''): DriverWish {
+  const driver = driverWishes.find((wish) => wish === (text || 'auto'));
+  if (driver !== undefined) return driver;
+  throw new AppError('invalid_config', `CAISSON_DRIVER is ${text}; it must be one of ${driverWishes.join(', ')}`);
 }
 
 function list(text: string | undefined): readonly string[] {

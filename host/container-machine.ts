@@ -81,6 +81,8 @@ export function makeContainerMachine(parts: MachineParts): Machine {
     resume: () => cgroup.thaw(),
     usage: () => cgroup.usage(),
     wasOutOfMemory: readOutOfMemory,
+    // Whoever watches `writable` knows.
+    isDiskFull: async () => false,
     stop: stopOnce,
     destroy() {
       const destroyed = destroy();

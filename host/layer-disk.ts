@@ -35,7 +35,7 @@ export type FillLayer = (diffDir: string, scratchDir: string) => Promise<void>;
 
 /** Opens the layers of a data directory, finishing or removing what a killed predecessor left half done. */
 export async function createLayerStore(options: LayerStoreOptions): Promise<DiskLayers> {
-  const state = await open({ graceMs: 600_000, now: Date.now, ...options });
+  const state = await open({ graceMs: 600_000, now: Date.now, driver: 'container', ...options });
   return {
     stackOf: (layerId) => stackOf(state, layerId),
     directories: (stack) => stack.map((id) => diffDir(state.root, needLayer(state, id).dirName)),
@@ -108,10 +108,15 @@ async function stackOf(state: LayerState, layerId: string): Promise<readonly str
   const usedAtMs = state.options.now();
   for (const id of stack) {
     const member = state.layers.get(id);
-    if (member === undefined) return null;
+    if (member === undefined || isForeign(state, member)) return null;
     await touch(state, member, usedAtMs);
   }
   return stack;
+}
+
+/** A disk that the other driver's capsules wrote: it is in a form from which ours cannot start. */
+function isForeign({ options }: LayerState, { meta }: Layer): boolean {
+  return meta.kind === 'sealed' && (meta.sealedBy ?? 'container') !== options.driver;
 }
 
 /** The file is only a hint for the next process: written now and then, and a layer deleted meanwhile is no error. */
@@ -135,7 +140,9 @@ async function seal(
   if (stack.length >= maxStackDepth)
     throw new AppError('snapshot_failed', `a snapshot cannot have more than ${maxStackDepth} layers; join some steps`);
   const tempDir = join(state.root, `.tmp-seal-${layerId}`);
-  const meta: LayerMeta = { layerId, kind: 'sealed', below: stack, sizeBytes: null, bootId: state.bootId };
+  const { bootId, options } = state;
+  const sealedBy = options.driver === 'microvm' ? { sealedBy: options.driver } : {};
+  const meta: LayerMeta = { layerId, kind: 'sealed', below: stack, sizeBytes: null, bootId, ...sealedBy };
   try {
     await access(upperDir);
     await mkdir(tempDir, { mode: 0o711 });
@@ -154,6 +161,7 @@ async function seal(
 async function hold(state: LayerState, layerId: string, holder: string): Promise<void> {
   checkName('holder', holder);
   const layer = needLayer(state, layerId);
+  if (isForeign(state, layer)) throw new AppError('snapshot_missing', `another driver made the layer ${layerId}`);
   await setMark(join(state.root, layer.dirName, 'holders', holder), true);
   crashPoint('hold.marked');
   layer.holders.add(holder);

@@ -14,6 +14,8 @@ export interface LayerMeta {
   readonly sizeBytes: number | null;
   /** The boot of the machine in which the layer was written. */
   readonly bootId: string;
+  /** The driver whose capsule wrote it, for only that one can start from it; absent where it is containers, or a directory for all. */
+  readonly sealedBy?: 'microvm';
 }
 
 /** One layer as known in memory; the files of its directory say the same. */

@@ -8,6 +8,8 @@ export interface LayerStoreOptions {
   /** How long an image or a source stays after its last use, whatever the budget; default ten minutes. */
   readonly graceMs?: number;
   readonly now?: () => number;
+  /** The driver whose disks are sealed here; those of the other are kept, but are not here for anybody. Default containers. */
+  readonly driver?: 'container' | 'microvm';
 }
 
 /** What a collection gives. */

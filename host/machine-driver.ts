@@ -33,6 +33,8 @@ export interface MachineSpec {
   /** Host directories shown read-only inside: the tools layer. */
   readonly readOnlyBinds: readonly { readonly from: string; readonly to: string }[];
   readonly hostname: string;
+  /** Gets short lines, for the job's log, about what takes long. */
+  readonly note?: (line: string) => void;
 }
 
 export interface Machine {
@@ -48,6 +50,8 @@ export interface Machine {
   usage(): Promise<{ readonly memoryBytes: number; readonly cpuMs: number }>;
   /** True when the kernel killed something in this capsule for want of memory. */
   wasOutOfMemory(): Promise<boolean>;
+  /** True when its disk has a size of its own and no room left; asked when a command has failed. */
+  isDiskFull(): Promise<boolean>;
   /**
    * Kills every process and returns the directory of the writable layer, which is complete and mounted nowhere. What else there was is
    * given back in the background; `destroy` waits for it.

@@ -10,6 +10,7 @@ import { kitArgv } from './qemu-kit-program.ts';
 import { runProgram } from './run-program.ts';
 
 const makeTimeoutMs = 600_000;
+const worthSayingMs = 1_000;
 
 /** A disk of a machine: the file it is and what lies under that, top first. */
 export interface MachineDisk {
@@ -37,7 +38,7 @@ export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: Machine
   const directories = spec.layers.slice(kept.length);
   const own = await makeOwnDisk(kit, layout, { kept, sizeBytes: spec.shape.diskBytes });
   const read = async (directory: string, name: string): Promise<MachineDisk> => {
-    const path = await layerDisk(kit, directory);
+    const path = await layerDisk(kit, directory, spec.note);
     return { name, writable: false, chain: [{ path, format: 'raw' }] };
   };
   return Promise.all([
@@ -50,6 +51,8 @@ export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: Machine
 async function keptDisks(layers: readonly string[]): Promise<readonly DiskFile[]> {
   const kept: DiskFile[] = [];
   for (const directory of layers) {
+    // A machine's disk is in a directory of the host's own; in an image a file of that name is just a file.
+    if ((await stat(directory).catch(() => null))?.uid !== 0) break;
     const later = join(directory, laterDisk);
     const first = join(directory, firstDisk);
     if (await isFile(later)) kept.push({ path: later, format: 'qcow2' });
@@ -109,12 +112,13 @@ async function diskBytes({ path, format }: DiskFile): Promise<number> {
  * The file system image of a directory that never changes, with the owners as the machine sees them. Made once, beside the directory,
  * so that it goes with its layer. Several callers at a time wait for one another. Throws `provision_failed`.
  */
-export async function layerDisk(kit: QemuKit, directory: string): Promise<string> {
+export async function layerDisk(kit: QemuKit, directory: string, note = (_: string) => {}): Promise<string> {
   const path = `${directory}.erofs`;
   if (await isFile(path)) return path;
   const running = underWay.get(path) ?? makeLayerDisk(kit, directory, path).finally(() => underWay.delete(path));
   underWay.set(path, running);
-  await running;
+  const said = setTimeout(() => note('turning an image into a disk for virtual machines, once'), worthSayingMs);
+  await running.finally(() => clearTimeout(said));
   return path;
 }
 
@@ -133,6 +137,8 @@ async function makeLayerDisk(kit: QemuKit, directory: string, path: string): Pro
   ];
   try {
     await runProgram(argv, { timeoutMs: makeTimeoutMs });
+    // The layer may be known to be on the disk itself; a power loss must not leave a part of this under its name.
+    await runProgram(['sync', draft]);
     await rename(draft, path);
   } catch (error) {
     await rm(draft, { force: true });

@@ -8,6 +8,7 @@ import { openContainerNetwork } from './container-network.ts';
 import { buildAgent } from './guest-binary.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
 import { adoptMachine, bootMachine, type MicrovmContext, remainsOf } from './microvm-boot.ts';
+import { layerDisk } from './microvm-disk.ts';
 import { prepareInitramfs } from './microvm-initramfs.ts';
 import { microvmLayoutOf } from './microvm-layout.ts';
 import { readMicrovmState } from './microvm-state.ts';
@@ -41,6 +42,8 @@ export interface MicrovmDriverOptions {
 export interface MicrovmDriver extends MachineDriver {
   /** Why names will not resolve inside machines; null when they will. */
   readonly networkProblem: string | null;
+  /** Turns a directory that never changes into a disk, which otherwise the first machine that has it waits for. */
+  prepareLayer(directory: string, progress: (line: string) => void): Promise<void>;
 }
 
 const bootTimeoutsMs: Readonly<Record<Accelerator, number>> = { kvm: 20_000, hvf: 20_000, tcg: 90_000 };
@@ -92,6 +95,9 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: false },
     networkProblem: context.network.problem,
+    async prepareLayer(directory, progress) {
+      await layerDisk(kit, directory, progress);
+    },
     async create(spec) {
       if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
       const start = bootMachine(context, spec);

@@ -37,6 +37,17 @@ export async function wasGuestOutOfMemory(guest: GuestLink): Promise<boolean> {
   return within(read(), answerTimeoutMs).catch(() => false);
 }
 
+/** Whether a sixty-fourth of the machine's disk or less is free; false when the guest does not say. */
+export async function isGuestDiskFull(guest: GuestLink): Promise<boolean> {
+  const ask = async () => {
+    const process = await guest.exec({ argv: [agentProgram, 'full'], env: {}, cwd: '/', timeoutMs: answerTimeoutMs });
+    const { exitCode } = await process.exit;
+    process.forget();
+    return exitCode === 0;
+  };
+  return within(ask(), answerTimeoutMs).catch(() => false);
+}
+
 /** A guest that is frozen, or hostile, may never answer. */
 async function within<Result>(work: Promise<Result>, timeoutMs: number): Promise<Result> {
   const limit = new AbortController();

@@ -3,7 +3,7 @@ import type { CapsuleCgroup } from './cgroup-capsule.ts';
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineDeath } from './machine-driver.ts';
-import { syncGuest, wasGuestOutOfMemory } from './microvm-guest.ts';
+import { isGuestDiskFull, syncGuest, wasGuestOutOfMemory } from './microvm-guest.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
 import { countSockets } from './network-sockets.ts';
 import type { QemuProcess } from './qemu-process.ts';
@@ -62,8 +62,8 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
   return {
     capsuleId: layout.capsuleId,
     guest,
-    // The disk has a size of its own.
-    writable: null,
+    // Its disk has a size of its own, but the host may run out of room before.
+    writable: { directory: layout.diskDir, processes: async () => [] },
     died: parts.ended.then(async (detail) => {
       // While the host stops it, its end is the host's doing.
       if (isBeingStopped) return stopped.promise;
@@ -76,6 +76,7 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
     resume: () => cgroup.thaw(),
     usage: () => cgroup.usage(),
     wasOutOfMemory: readOutOfMemory,
+    isDiskFull: () => isGuestDiskFull(guest),
     stop: () => takeDownOnce(true),
     async destroy() {
       await takeDownOnce(false);

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccelerator, describeChoice } from './accelerator-probe.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { type HostConfig, readHostConfig } from './config.ts';
 import { createContainerDriver } from './container-driver.ts';
+import { type ChoiceOptions, chooseDriver, microvmPlaces } from './driver-choice.ts';
 import { buildAgent } from './guest-binary.ts';
 import { readHostResolvers } from './network-resolvers.ts';
 import { findQemuKit } from './qemu-kit.ts';
@@ -20,10 +22,14 @@ export interface Requirement {
 }
 
 /**
- * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is where the disks will be; it need not exist.
- * Never throws for what it finds.
+ * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is that of the whole installation; it need not
+ * exist. Never throws for what it finds.
  */
-export async function hostRequirements(dataDir = '/'): Promise<readonly Requirement[]> {
+export async function hostRequirements(
+  dataDir = '/',
+  config: HostConfig = readHostConfig({}),
+): Promise<readonly Requirement[]> {
+  const wish = { wish: config.driver, kitsDir: config.kitsDir, dataDir: join(dataDir, 'host') };
   const checks = [
     checkRoot(),
     checkCompiler(),
@@ -35,7 +41,8 @@ export async function hostRequirements(dataDir = '/'): Promise<readonly Requirem
     checkResolvers(),
     checkForwarding(),
     checkDisk(dataDir),
-    checkMicrovm(dataDir),
+    checkMicrovm(wish),
+    checkDriver(wish),
   ];
   return (await Promise.all(checks)).flat();
 }
@@ -160,12 +167,12 @@ async function existingParent(path: string): Promise<string> {
 }
 
 /** Boots a guest, once per boot of this machine. Never missing: without, capsules are containers. */
-async function checkMicrovm(dataDir: string): Promise<Requirement> {
+async function checkMicrovm(wish: ChoiceOptions): Promise<Requirement> {
   const name = 'micro-VMs';
-  const microvmDir = join(dataDir, 'host', 'microvm');
-  const kitsDir = join(microvmDir, 'kits');
+  const { microvmDir, kitsDir } = microvmPlaces(wish);
   if ((await findQemuKit(kitsDir)) === null) {
-    return warning(name, 'not tried: QEMU and a guest kernel (76 MB) are fetched when they are first used', null);
+    const fix = 'caisson run --driver microvm';
+    return warning(name, 'not tried: QEMU and a guest kernel (76 MB) are fetched when they are first used', fix);
   }
   try {
     const choice = await chooseAccelerator({ dataDir: microvmDir, kitsDir });
@@ -173,6 +180,19 @@ async function checkMicrovm(dataDir: string): Promise<Requirement> {
     return isFast ? ok(name, describeChoice(choice)) : warning(name, describeChoice(choice), null);
   } catch (error) {
     return warning(name, messageOf(error), null);
+  }
+}
+
+/** What capsules will be at the next start, and why. */
+async function checkDriver(wish: ChoiceOptions): Promise<Requirement> {
+  const name = 'driver';
+  const { kitsDir } = microvmPlaces(wish);
+  if (wish.wish === 'microvm' && (await findQemuKit(kitsDir)) === null) return ok(name, 'microvm (asked for)');
+  try {
+    const { driver, accelerator, reason } = await chooseDriver(wish);
+    return ok(name, `${driver}${accelerator === null ? '' : `, ${accelerator}`} (${reason})`);
+  } catch (error) {
+    return missing(name, messageOf(error), 'caisson run --driver container');
   }
 }
 

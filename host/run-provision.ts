@@ -58,6 +58,8 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
     adopt: ({ capsuleId }) => driver.adopt(capsuleId),
     async provision(assignment, { note, signal }) {
       await discard(assignment.capsuleId);
+      const { driver: kind, runtime } = driver.capabilities;
+      if (kind === 'microvm') await note(`in a virtual machine of its own: ${runtime}`);
       const stack = await buildStack(parts, assignment, { note, signal });
       signal.throwIfAborted();
       crashPoint('provision.layered');
@@ -68,6 +70,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
         egress: assignment.egress,
         readOnlyBinds: assignment.work.kind === 'render' ? [{ from: await parts.tools(), to: toolsMountPath }] : [],
         hostname: assignment.capsuleId.slice(-12),
+        note: (line) => void note(line).catch(() => {}),
       });
       crashPoint('provision.created');
       signal.throwIfAborted();
@@ -133,7 +136,7 @@ async function buildStack(
     if (stack !== null) return stack;
     throw new AppError(
       'snapshot_missing',
-      `the snapshot ${base.layerId} is not on this host any more; run the build again`,
+      `the snapshot ${base.layerId} is not on this host any more, or another driver made it; run the build again`,
     );
   }
   const image = await images.resolve(base.image, (line) => void note(line).catch(() => {}), signal);

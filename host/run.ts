@@ -195,6 +195,7 @@ async function follow(deps: RunDeps, following: Following): Promise<RunResult> {
     if (state.ending.aborted) return endedBy(state.ending);
     if (exit.timedOut) return { outcome: 'timed_out' };
     if (exit.exitCode !== 0 && (await machine.wasOutOfMemory())) throw outOfMemory(journal);
+    if (exit.exitCode !== 0 && (await machine.isDiskFull())) throw diskFull(journal);
     return { outcome: 'exited', exitCode: exit.exitCode, signal: exit.signal };
   } finally {
     stopTimers();
@@ -240,6 +241,11 @@ async function causeOf(error: unknown, { machine, disk, journal, state }: Follow
 function outOfMemory(journal: RunJournal): AppError {
   const limitMib = Math.round(journal.assignment.shape.memoryBytes / 2 ** 20);
   return new AppError('out_of_memory', `the job used more than the ${limitMib} MiB of memory its capsule has`);
+}
+
+function diskFull(journal: RunJournal): AppError {
+  const limitMib = Math.round(journal.assignment.shape.diskBytes / 2 ** 20);
+  return new AppError('disk_full', `the job filled the ${limitMib} MiB of disk its capsule has`);
 }
 
 /** Seals the disk of a passed run when somebody will start from it, and removes everything else. */

@@ -4,12 +4,13 @@ import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { HostDescription } from '@caisson/contracts/host-api';
 import type { HostConfig } from './config.ts';
-import { createContainerDriver } from './container-driver.ts';
 import { lockDataDir } from './data-dir-lock.ts';
+import type { DriverChoice } from './driver-choice.ts';
 import { createHost, type Host } from './host.ts';
 import { createImageStore } from './image-store.ts';
 import { createLayerStore } from './layer-disk.ts';
 import type { MachineDriver } from './machine-driver.ts';
+import { type OpenedDriver, openDriver } from './open-driver.ts';
 import { makeProvisioner } from './run-provision.ts';
 import { createSourceStore } from './source-store.ts';
 import { clearToolDrafts, createToolsLayer } from './tools-layer.ts';
@@ -29,16 +30,19 @@ export interface StartHostOptions {
   readonly networkPoolSize?: number;
   /** Most containers kept started, where the configuration leaves it open. Default by the machine's memory. */
   readonly blankPoolSize?: number;
+  /** Gets short lines while something takes long before the host is there, and warnings. */
+  readonly progress?: (line: string) => void;
 }
 
 export interface StartedHost extends Host {
   /** Shown at start: why names will not resolve inside capsules; null when they will. */
   readonly networkProblem: string | null;
+  readonly driverChoice: DriverChoice;
   /** Makes sure that `image` and the tools are here; `progress` gets short lines. */
   prepare(image: string, progress: (line: string) => void, signal: AbortSignal): Promise<void>;
 }
 
-/** Starts a host with the container driver on a data directory and takes up whatever an earlier process left there. */
+/** Starts a host on a data directory and takes up whatever an earlier process left there. */
 export async function startHost(options: StartHostOptions): Promise<StartedHost> {
   const { dataDir } = options;
   await mkdir(dataDir, { recursive: true });
@@ -51,21 +55,24 @@ export async function startHost(options: StartHostOptions): Promise<StartedHost>
   }
 }
 
-async function start(
-  { dataDir, config, tools, networkPoolSize, blankPoolSize }: StartHostOptions,
+async function start(options: StartHostOptions, releaseLock: () => Promise<void>): Promise<StartedHost> {
+  const opened = await openDriver({ progress: () => {}, ...options });
+  try {
+    return await startWith(opened, options, releaseLock);
+  } catch (error) {
+    await opened.driver.close().catch(() => {});
+    throw error;
+  }
+}
+
+async function startWith(
+  { driver, choice, networkProblem, prepareLayer }: OpenedDriver,
+  { dataDir, config, tools }: StartHostOptions,
   releaseLock: () => Promise<void>,
 ): Promise<StartedHost> {
-  const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes });
+  const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes, driver: choice.driver });
   const images = await createImageStore({ dataDir, layers, aliases: config.imageAliases });
   const sources = await createSourceStore({ dataDir, layers });
-  const blanks = config.blankCapsules ?? blankPoolSize;
-  const driver = await createContainerDriver({
-    dataDir,
-    allowedTargets: config.egressAllow,
-    ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
-    ...(blanks === undefined ? {} : { blankPoolSize: blanks }),
-    ...(config.resolvers === null ? {} : { resolvers: config.resolvers }),
-  });
   await clearToolDrafts(dataDir);
   const toolsLayer = onceSucceeded(() => createToolsLayer({ dataDir, ...tools }));
   const provisioner = makeProvisioner({ driver, layers, images, sources, tools: toolsLayer });
@@ -73,13 +80,16 @@ async function start(
   const host = await createHost({ description, dataDir, driver, layers, sources, provisioner });
   return {
     ...host,
-    networkProblem: driver.networkProblem,
+    networkProblem,
+    driverChoice: choice,
     async close(options) {
       await host.close(options);
       await releaseLock();
     },
     async prepare(image, progress, signal) {
-      await Promise.all([images.resolve(image, progress, signal), toolsLayer()]);
+      const [{ layerId }, toolsDir] = await Promise.all([images.resolve(image, progress, signal), toolsLayer()]);
+      const directories = [...layers.directories([layerId]), toolsDir];
+      await Promise.all(directories.map((directory) => prepareLayer(directory, progress)));
     },
   };
 }

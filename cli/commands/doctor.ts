@@ -18,17 +18,19 @@ export function registerDoctor(program: Command, context: CliContext): void {
 }
 
 async function readRequirements({ config }: CliContext): Promise<Requirement[]> {
-  const [{ readConfig }, { hostRequirements }, { cloneRequirements }, { serverRequirements }] = await Promise.all([
-    import('@caisson/server/config'),
-    import('@caisson/host/requirements'),
-    import('../clone-requirements.ts'),
-    import('../server-requirements.ts'),
-  ]);
+  const [{ readConfig }, { readHostConfig }, { hostRequirements }, { cloneRequirements }, { serverRequirements }] =
+    await Promise.all([
+      import('@caisson/server/config'),
+      import('@caisson/host/config'),
+      import('@caisson/host/requirements'),
+      import('../clone-requirements.ts'),
+      import('../server-requirements.ts'),
+    ]);
   const settings = readConfig(config.environment);
   const parts = await Promise.all([
     cloneRequirements(),
     serverRequirements(settings),
-    hostRequirements(settings.dataDir),
+    hostRequirements(settings.dataDir, readHostConfig(config.environment)),
   ]);
   return parts.flat();
 }

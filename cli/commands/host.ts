@@ -6,9 +6,17 @@ import { serveHostApi } from '@caisson/host/host-server';
 import { startHost } from '@caisson/host/start-host';
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
+import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { renderTools } from '../installation.ts';
 import { onStop } from '../on-stop.ts';
+
+interface HostOptions {
+  readonly dataDir?: string;
+  readonly driver?: string;
+  readonly socket?: string;
+  readonly listen?: string;
+}
 
 /** `caisson host`: a host in a process of its own, so that control planes can come and go. */
 export function registerHost(program: Command, context: CliContext): void {
@@ -19,9 +27,10 @@ export function registerHost(program: Command, context: CliContext): void {
       'Runs a host alone and answers control planes (`caisson up --host <where>`) on a unix socket or a port.',
     )
     .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
+    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
     .option('--socket <path>', 'where to listen (default <data-dir>/host.sock)')
     .option('--listen <address:port>', 'answer there instead; needs CAISSON_HOST_TOKEN on both sides')
-    .action(async (options: { readonly dataDir?: string; readonly socket?: string; readonly listen?: string }) => {
+    .action(async (options: HostOptions) => {
       const { environment } = context.config;
       const dataDir = options.dataDir ?? readConfig(environment).dataDir;
       const where = options.listen ?? options.socket ?? join(dataDir, 'host.sock');
@@ -30,8 +39,9 @@ export function registerHost(program: Command, context: CliContext): void {
       await mkdir(dataDir, { recursive: true });
       const host = await startHost({
         dataDir: join(dataDir, 'host'),
-        config: readHostConfig(environment),
+        config: readHostConfig(withDriver(context.config, options.driver).environment),
         tools: renderTools,
+        progress: (line) => context.stderr.write(`${line}\n`),
       });
       const server = await serveHostApi(host, address);
       context.stdout.write(

@@ -5,6 +5,7 @@ import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
 import { ask } from '../ask.ts';
 import { CliError } from '../cli-error.ts';
+import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { type Build, type BuildRef, type BuildView, followBuild } from '../follow-build.ts';
@@ -25,6 +26,7 @@ interface RunOptions {
   readonly keepGoing?: boolean;
   readonly message?: string;
   readonly branch?: string;
+  readonly driver?: string;
 }
 
 const cancelWaitMs = 20_000;
@@ -44,6 +46,7 @@ export function registerRun(program: Command, context: CliContext): void {
     .option('-k, --keep-going', 'after a failure go on with what does not depend on it')
     .option('-m, --message <text>', "the build's message instead of the last commit's")
     .option('-b, --branch <name>', 'the branch to build as')
+    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
     .action((target: string, options: RunOptions) => run(context, target, options));
 }
 
@@ -60,7 +63,7 @@ async function run(context: CliContext, target: string, options: RunOptions): Pr
   // Packed and read while the server starts.
   const archive = packSource(folder, { exclude: isInside(dataDir, folder) ? [dataDir] : [] });
   const reading = readGitFacts(folder);
-  const server = await openServer(context, { progress, stops });
+  const server = await openServer(context, { progress, stops, driver: options.driver });
   try {
     const facts = await reading;
     const { organization: org } = context.config;
@@ -113,17 +116,23 @@ function isInside(path: string, folder: string): boolean {
 /** The Caisson that is there, else one in this process for as long as the build takes. */
 async function openServer(
   context: CliContext,
-  { progress, stops }: { progress: (line: string) => void; stops: Stops },
+  { progress, stops, driver }: { progress: (line: string) => void; stops: Stops; driver: string | undefined },
 ): Promise<OpenServer> {
   const found = await findServer(context.config);
-  if (found !== null) return found;
+  if (found !== null && driver === undefined) return found;
+  if (found !== null) {
+    throw new CliError('a Caisson runs already, with a driver of its own; --driver is for one that starts', {
+      exitCode: exitCodes.usage,
+      code: 'usage',
+    });
+  }
   const { startLocal } = await import('../start-local.ts');
   const preparing = new AbortController();
   void stops.first.then(() => preparing.abort());
   const config = { ...readConfig(context.config.environment), port: 0 };
   const local = await startLocal({
     config,
-    cli: context.config,
+    cli: withDriver(context.config, driver),
     progress,
     hosts: [],
     isBrief: true,

@@ -1,5 +1,6 @@
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
+import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { onStop } from '../on-stop.ts';
@@ -10,6 +11,7 @@ import { readVersion } from '../version.ts';
 interface UpOptions {
   readonly port?: string;
   readonly dataDir?: string;
+  readonly driver?: string;
   readonly host: readonly string[];
 }
 
@@ -25,6 +27,7 @@ export function registerUp(program: Command, context: CliContext): void {
     )
     .option('-p, --port <number>', 'port of the API (default 4710, or CAISSON_PORT)')
     .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
+    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
     .option(
       '--host <where>',
       'use a host started with `caisson host` instead, by socket or address:port; may be repeated',
@@ -54,7 +57,7 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
   const { say: progress, done } = makeProgress(context);
   const started = startLocal({
     config,
-    cli: context.config,
+    cli: withDriver(context.config, options.driver),
     progress,
     hosts: options.host,
     isBrief: false,

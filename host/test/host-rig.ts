@@ -5,6 +5,7 @@ import { createDiskWatch, type DiskWatchOptions } from '../disk-watch.ts';
 import { createHost, type Host } from '../host.ts';
 import { createLayerStore, type DiskLayers } from '../layer-disk.ts';
 import type { ImageStore } from '../layer-store.ts';
+import type { MachineDriver } from '../machine-driver.ts';
 import { makeProvisioner } from '../run-provision.ts';
 import { createSourceStore } from '../source-store.ts';
 import { expectNothingLeft } from './nothing-left.ts';
@@ -33,13 +34,20 @@ export interface HostRig {
   end(): Promise<void>;
 }
 
-export async function openHostRig(dataDir: string, watch: DiskWatchOptions = {}): Promise<HostRig> {
-  const layers = await createLayerStore({ dataDir, budgetBytes: 1e12, graceMs: 0 });
+export interface RigOptions {
+  readonly watch?: DiskWatchOptions;
+  /** Another driver than containers. */
+  readonly driver?: MachineDriver;
+}
+
+export async function openHostRig(dataDir: string, options: RigOptions = {}): Promise<HostRig> {
+  const driver = options.driver ?? (await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 }));
+  const kind = driver.capabilities.driver;
+  const layers = await createLayerStore({ dataDir, budgetBytes: 1e12, graceMs: 0, driver: kind });
   await layers.add('tiny', 'image', (directory) => makeTinyImage(directory));
   const tiny: ImageStore = { resolve: async () => ({ layerId: 'tiny', env: {}, digest: 'tiny', warning: null }) };
   let images = tiny;
   const sources = await createSourceStore({ dataDir, layers });
-  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
   const provisioner = makeProvisioner({
     driver,
     layers,
@@ -55,7 +63,7 @@ export async function openHostRig(dataDir: string, watch: DiskWatchOptions = {})
     driver: driver.capabilities,
     capacity: { cpus: 8, memoryBytes: 2 ** 33, diskBytes: 2 ** 36 },
   } as const;
-  const diskWatch = createDiskWatch(watch);
+  const diskWatch = createDiskWatch(options.watch);
   const host = await createHost({ description, dataDir, driver, layers, sources, provisioner, diskWatch });
   await layers.hold('tiny', 'rig');
   const messages = new Map<string, RunMessage[]>();

@@ -27,6 +27,22 @@ test('a sealed disk stands on the stack it ran on', async () => {
   expect(await layers.stackOf('three')).toBe(null);
 });
 
+test('a disk that one driver sealed is not here for the other, and is again for its own', async () => {
+  const dataDir = await tempDir();
+  const options = { dataDir, budgetBytes: 1e9 };
+  const machines = await createLayerStore({ ...options, driver: 'microvm' });
+  await machines.add('base', 'image', oneFile);
+  await machines.seal('one', await upperWith(dataDir, 'a'), ['base']);
+  const containers = await createLayerStore({ ...options, driver: 'container' });
+  expect(await containers.stackOf('one')).toBe(null);
+  await expect(containers.hold('one', 'someone')).rejects.toMatchObject({ code: 'snapshot_missing' });
+  expect(await containers.stackOf('base')).toEqual(['base']);
+  await containers.seal('two', await upperWith(dataDir, 'b'), ['base']);
+  const later = await createLayerStore({ ...options, driver: 'microvm' });
+  expect(await later.stackOf('one')).toEqual(['one', 'base']);
+  expect(await later.stackOf('two')).toBe(null);
+});
+
 test('a seal repeated after it worked changes nothing, one with another disk is refused', async () => {
   const dataDir = await tempDir();
   const layers = await createLayerStore({ dataDir, budgetBytes: 1e9 });

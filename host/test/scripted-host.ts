@@ -63,6 +63,7 @@ export async function openScriptedHost(dataDir: string, { isRunning = false } = 
     writable: null,
     died: new Promise(() => {}),
     wasOutOfMemory: async () => false,
+    isDiskFull: async () => false,
   } as unknown as Machine;
   const host = await createHost(partsOf(dataDir, machine, isRunning));
   return {
