@@ -34,7 +34,7 @@ test('a program that waits for room without end is ended when the disk becomes f
   const floor = { directory: disk.directory, leastBytes: 2 ** 20, error: () => imageTooLarge('any'), everyMs: 10 };
   const wait = (text: string) => aboveFloor(floor, signal, (both) => runProgram(['sh', '-c', text], { signal: both }));
   await expect(wait('sleep 0.1; echo done')).resolves.toMatchObject({ stdout: 'done\n' });
-  const waiting = wait('sleep 1000');
+  const waiting = wait('exec sleep 1000');
   await disk.fill();
   await expect(waiting).rejects.toSatisfy(isDiskFull);
   const given = AbortSignal.abort(new Error('not wanted any more'));
