@@ -2,6 +2,7 @@
  * here; the container's init keeps the few it was started with, and finds itself on another root. Nothing of the disk runs before. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
@@ -153,6 +154,7 @@ static void move_own(int root, const char *path, bool directory) {
 /* ---- the steps ---- */
 
 static void become_root_inside(int user_namespace) {
+  must(setgroups(0, NULL) == 0, "groups"); /* those of the host's root */
   must(setns(user_namespace, CLONE_NEWUSER) == 0, "user namespace");
   must(setgid(0) == 0 && setuid(0) == 0, "root of the user namespace");
 }
@@ -166,6 +168,8 @@ static void limit_shm(const char *bytes) {
 static void show_read_only(int tree, int root, const char *path) {
   attach(tree, place_inside(root, path, true), path);
   must(fchdir(tree) == 0, path);
+  /* A copy of a shared mount is shared: what the host mounts there later would come along. */
+  must(mount(NULL, ".", NULL, MS_PRIVATE, NULL) == 0, path);
   must(mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) == 0, path);
   close(tree);
 }

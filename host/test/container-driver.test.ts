@@ -5,6 +5,7 @@ import { readCgroupHierarchy } from '../cgroup-hierarchy.ts';
 import { createContainerDriver } from '../container-driver.ts';
 import { idMap } from '../id-map.ts';
 import type { Machine } from '../machine-driver.ts';
+import { runProgram } from '../run-program.ts';
 import { expectNothingLeft } from './nothing-left.ts';
 import { openTestDriver, runInside, type TestDriver } from './test-driver.ts';
 
@@ -241,6 +242,26 @@ describe('the container driver', () => {
     expect(stdout).toBe('/opt/tools/bin/sh\n');
     expect(stderr).toMatch(/Read-only/);
     await machine.destroy();
+  });
+
+  it('shows a directory without what the host mounts there later', async () => {
+    const shared = join(test.dataDir, 'shared');
+    await mkdir(shared);
+    // As on most machines, where systemd shares every mount.
+    await runProgram(['mount', '-t', 'tmpfs', 'caisson-test', shared]);
+    await runProgram(['mount', '--make-shared', shared]);
+    try {
+      await mkdir(join(shared, 'later'));
+      const binds = [{ from: shared, to: '/opt/tools' }];
+      const machine = await test.driver.create(test.spec('shared', { readOnlyBinds: binds }));
+      await runProgram(['mount', '-t', 'tmpfs', 'caisson-test', join(shared, 'later')]);
+      expect((await runInside(machine, 'grep /opt/tools /proc/self/mountinfo')).stdout).toMatch(
+        /^.* \/opt\/tools \S+ - .*\n$/,
+      );
+      await machine.destroy();
+    } finally {
+      await runProgram(['umount', '--recursive', shared]);
+    }
   });
 
   it('takes a disk of many layers', async () => {
