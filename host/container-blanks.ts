@@ -51,7 +51,7 @@ const burstMs = 1_000;
 /** So long a burst is expected to come again. */
 const memoryMs = 300_000;
 /** A capsule that was just created has the processors to itself for a moment. */
-const quietMs = 50;
+const quietMs = 20;
 const sizeBytes = 2 ** 21;
 /** One part in so many of the machine's memory may be in vessels that are only kept ready. */
 const memoryShare = 64;
