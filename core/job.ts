@@ -130,6 +130,8 @@ export type JobEvent =
   | { readonly kind: 'finished'; readonly leaseId: string; readonly atMs: number; readonly result: RunOutcome }
   /** The lease expired or its host is gone. */
   | { readonly kind: 'lost'; readonly leaseId: string }
+  /** The host has not taken the run and has no room for it. */
+  | { readonly kind: 'refused'; readonly leaseId: string }
   /** The capsule was not ready in time. */
   | { readonly kind: 'start_expired'; readonly leaseId: string }
   /** The command's time is over and the host has not ended it by itself. */

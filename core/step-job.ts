@@ -111,6 +111,8 @@ function stepActive(job: ActiveJob, event: JobEvent, nowMs: number): JobStep {
       return finish(job, event.result, clamp(event.atMs, startedAtOf(job) ?? job.scheduledAtMs, nowMs));
     case 'lost':
       return lose(job, hostLost, nowMs);
+    case 'refused':
+      return job.status === 'assigned' ? giveBack(job) : illegal;
     case 'start_expired':
       return job.status === 'assigned' ? lose(job, startTimeout, nowMs) : illegal;
     case 'timeout_expired':
@@ -178,6 +180,13 @@ function finish(job: ActiveJob, result: RunOutcome, atMs: number): JobStep {
       return end({ ...done, status: 'failed', exitCode: null, error });
     }
   }
+}
+
+/** Nothing was tried, so it costs no attempt. */
+function giveBack(job: AssignedJob): JobStep {
+  const { attempt, maxAttempts, scheduledAtMs } = job;
+  const waiting: Job = { attempt: attempt - 1, maxAttempts, status: 'scheduled', scheduledAtMs };
+  return to(waiting, ...leaving(job, true), { kind: 'place_job' }, { kind: 'advance_build' });
 }
 
 function lose(job: ActiveJob, error: JobError, nowMs: number): JobStep {

@@ -1,5 +1,7 @@
+import { hasCode } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunAssignment, RunResult } from '@caisson/contracts/host-api';
+import type { JobEvent } from '@caisson/core/job';
 import { sql } from 'kysely';
 import { loadAssignments } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
@@ -10,6 +12,8 @@ import { changeBuild } from './transition.ts';
 const lookAgainMs = 1_000;
 const retryMs = 500;
 const tellAgainMs = 5_000;
+/** A host whose disk is full is asked so often, over about five seconds, before another one may have the job. */
+const refusalsTillBack = 5;
 
 /** Hands a host its leases, each on its own: one with a large source keeps no other waiting. */
 export interface Dispatcher {
@@ -25,6 +29,7 @@ export function makeDispatcher(link: Link): Dispatcher {
   const { deps, host, hostId } = link;
   const underWay = new Map<string, Promise<void>>();
   const told = new Map<string, number>();
+  const refusals = new Map<string, number>();
   const sources = new Map<string, Promise<void>>();
   const confirmed = makeBatcher((leaseIds: readonly string[]) => confirm(link, leaseIds));
 
@@ -39,13 +44,22 @@ export function makeDispatcher(link: Link): Dispatcher {
     try {
       if (sourceDigest !== null) await bringSource(sourceDigest);
       await host.startRun(assignment);
+      refusals.delete(leaseId);
       crashPoint('dispatch.told');
       await confirmed.add(leaseId);
     } catch (error) {
       if (error instanceof SourceMissing) return refuse(link, leaseId);
+      if (hasCode(error, 'disk_full') && isRefusedLong(leaseId)) return giveBack(link, leaseId);
       deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host; trying again');
       await deps.pause(retryMs);
     }
+  }
+
+  function isRefusedLong(leaseId: string): boolean {
+    const count = (refusals.get(leaseId) ?? 0) + 1;
+    if (count < refusalsTillBack) refusals.set(leaseId, count);
+    else refusals.delete(leaseId);
+    return count >= refusalsTillBack;
   }
 
   async function handAll(leaseIds: readonly string[]): Promise<void> {
@@ -125,16 +139,24 @@ async function sendSource({ deps, host }: Link, digest: string): Promise<void> {
 }
 
 /** No host will ever be able to begin it. */
-async function refuse({ deps }: Link, leaseId: string): Promise<void> {
+function refuse(link: Link, leaseId: string): Promise<void> {
   const message = 'The source archive of this build is gone from the control plane. Run the build again.';
   const result: RunResult = { outcome: 'failed', code: 'source_invalid', message };
+  return changeJobOf(link, leaseId, (atMs) => ({ kind: 'finished', leaseId, atMs, result }));
+}
+
+/** To be placed again, without an attempt lost. */
+function giveBack({ deps, host, hostId }: Link, leaseId: string): Promise<void> {
+  deps.logger.warn({ hostId, leaseId }, 'the disk of a host is full; the job goes back to the queue');
+  return changeJobOf({ deps, host, hostId }, leaseId, () => ({ kind: 'refused', leaseId }));
+}
+
+async function changeJobOf({ deps }: Link, leaseId: string, eventAt: (nowMs: number) => JobEvent): Promise<void> {
   const row = await deps.db
     .selectFrom('leases')
     .innerJoin('jobs', 'jobs.id', 'leases.job_id')
     .select(['jobs.id', 'jobs.build_id'])
     .where('leases.id', '=', leaseId)
     .executeTakeFirstOrThrow();
-  await changeBuild(deps, row.build_id, (change) =>
-    change.job(row.id, { kind: 'finished', leaseId, atMs: change.set.nowMs, result }),
-  );
+  await changeBuild(deps, row.build_id, (change) => change.job(row.id, eventAt(change.set.nowMs)));
 }

@@ -147,7 +147,8 @@ export class LockedBuild implements BuildChange {
     const { status } = step.state;
     set.putJob({ ...before, ...jobColumns(step.state) });
     record(set, before, { kind: `job.${status}`, cause: event.kind });
-    if (status === 'scheduled' && before.status !== 'pending') {
+    // One that was refused has printed nothing.
+    if (status === 'scheduled' && before.status !== 'pending' && event.kind !== 'refused') {
       set.beginAttempt(jobId, `attempt ${step.state.attempt} of ${step.state.maxAttempts} was lost; trying again`);
     }
     for (const effect of step.effects) await this.#oweForJob(before, effect);

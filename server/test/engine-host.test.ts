@@ -65,6 +65,19 @@ test('a host that fails one call is handed the job again', async () => {
   expect(host.taken).toHaveLength(1);
 });
 
+test('a job that its host has no room for goes back to the queue and loses no attempt', async () => {
+  const host = scriptedHost(() => exited(0));
+  host.isFull = true;
+  rig = await engineRig([host]);
+  const { build } = await rig.build(single);
+  const leases = () => rig.db.selectFrom('leases').select('status').orderBy('fence').execute();
+  await expect.poll(leases, { timeout: 30_000 }).toEqual([{ status: 'lost' }, { status: 'held' }]);
+  host.isFull = false;
+  expect((await rig.ended(build.id)).status).toBe('passed');
+  expect((await rig.jobs(build.id)).only).toMatchObject({ attempt: 1 });
+  expect(host.taken).toHaveLength(1);
+});
+
 test('a host that was started anew with more room is given more', async () => {
   const go = Promise.withResolvers<void>();
   const host = scriptedHost(async () => {

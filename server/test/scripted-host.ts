@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { AppError } from '@caisson/contracts/app-error';
 import type {
   CancelReason,
   HostApi,
@@ -25,6 +26,8 @@ export interface ScriptedHost extends HostApi {
   readonly released: readonly string[];
   /** While true the host answers nothing, as behind a cut cable; its runs go on. */
   isCutOff: boolean;
+  /** While true it takes no run, for want of disk. */
+  isFull: boolean;
   /** Forgets every run, as if its disk was wiped. */
   wipe(): void;
   /** Forgets one run. */
@@ -66,6 +69,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     taken,
     released,
     isCutOff: false,
+    isFull: false,
     wipe: () => runs.clear(),
     forget: (leaseId) => void runs.delete(leaseId),
     repeat() {
@@ -89,6 +93,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     async startRun(assignment) {
       if (host.isCutOff) throw new Error('cut off');
       if (runs.has(assignment.leaseId) || over.has(assignment.leaseId)) return;
+      if (host.isFull) throw new AppError('disk_full', 'the disk of the host is full');
       taken.push(assignment);
       begin(assignment);
     },
