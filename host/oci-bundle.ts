@@ -109,6 +109,8 @@ export function ociConfig(options: BundleOptions): object {
       gidMappings: idMappings,
       namespaces: namespaces(options),
       cgroupsPath: `/${layout.cgroupPath}`,
+      // Where systemd shares the host's mounts, what comes from one would otherwise follow it.
+      rootfsPropagation: 'rprivate',
       resources: { devices: [{ allow: false, access: 'rwm' }] },
       seccomp: seccompProfile(process.arch),
       maskedPaths,
