@@ -33,10 +33,12 @@ export async function activateVessel(
   const shmBytes = Math.floor(spec.shape.memoryBytes / 2);
   const words = [pid, startTime, spec.hostname, shmBytes, blankRootDir, disk.options].map(String);
   const binds = spec.readOnlyBinds.flatMap(({ from, to }) => [from, to]);
-  await Promise.all([
+  const done = await Promise.allSettled([
     context.run([toolPath, 'activate', ...words, ...binds], { cwd: disk.cwd, timeoutMs: activateTimeoutMs }),
     nameHost(vessel.layout.bundleDir, spec.hostname),
     limitCgroup(context.hierarchy, vessel.layout.cgroupPath, spec.shape),
   ]);
+  // Only now: whoever removes a vessel that failed must not meet a program that is still at its disk.
+  for (const result of done) if (result.status === 'rejected') throw result.reason;
   crashPoint('capsule.started');
 }

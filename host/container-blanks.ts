@@ -135,7 +135,8 @@ async function refill(state: PoolState): Promise<void> {
     await untilQuiet(state);
     const kind = kinds.toSorted((a, b) => a.ready.length - b.ready.length).find((each) => missing(state, each) > 0);
     const crowded = kinds.find((each) => missing(state, each) < 0);
-    if (crowded) await Promise.all(crowded.ready.splice(missing(state, crowded)).map(options.remove));
+    // What cannot be removed now is removed by the next driver.
+    if (crowded) await Promise.allSettled(crowded.ready.splice(missing(state, crowded)).map(options.remove));
     else if (kind && countReady(state) < options.max && !state.isClosed) {
       // Nobody waits for it: whoever needs a vessel tries again and hears of it.
       const vessel = await options.start(kind.egress).catch(() => null);

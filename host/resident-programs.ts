@@ -5,7 +5,14 @@ import { asAppError } from './container-errors.ts';
 import { createGate } from './gate.ts';
 import { connectGuest } from './guest-channel.ts';
 import type { GuestLink } from './guest-link.ts';
-import { describeFailure, ProgramError, type ProgramOptions, type ProgramResult, runProgram } from './run-program.ts';
+import {
+  describeFailure,
+  keepOutput,
+  ProgramError,
+  type ProgramOptions,
+  type ProgramResult,
+  runProgram,
+} from './run-program.ts';
 
 /** Runs a short program of the host to its end; as `runProgram`, with a small environment of its own. */
 export type RunBriefly = (argv: readonly string[], options?: BriefOptions) => Promise<ProgramResult>;
@@ -35,6 +42,8 @@ export async function startResidentPrograms(options: {
   readonly socketPath: string;
 }): Promise<ResidentPrograms> {
   const { agentPath, socketPath } = options;
+  // That of a killed predecessor, whose starter may not be gone yet.
+  await rm(socketPath, { force: true });
   const serve = [agentPath, 'listen', socketPath, '--', agentPath, 'serve'];
   // A session of its own: Ctrl-C at the terminal is for this process, which still needs programs to end well.
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...serve], { stdio: 'ignore', detached: true });
@@ -94,14 +103,14 @@ async function runThere(agent: GuestLink, argv: readonly string[], options: Brie
         () => {},
       );
     }
-    const said: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
+    const said = { stdout: keepOutput(), stderr: keepOutput() };
     for await (const { stream, bytes, endOffset } of process.output()) {
-      said[stream].push(bytes);
+      said[stream].add(bytes);
       process.acknowledge(endOffset);
     }
     const exit = await process.exit;
     process.forget();
-    const output = { stdout: Buffer.concat(said.stdout).toString(), stderr: Buffer.concat(said.stderr).toString() };
+    const output = { stdout: said.stdout.text(), stderr: said.stderr.text() };
     if (exit.exitCode === 0 && !exit.timedOut) return output;
     throw describeFailure(program, whyOf(exit, timeoutMs), { ...output, exitCode: exit.signal ? null : exit.exitCode });
   } catch (cause) {

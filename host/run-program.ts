@@ -109,16 +109,25 @@ function ended(child: ChildProcess, { timeoutMs, signal }: EndOptions): Promise<
   });
 }
 
-function collect(stream: NodeJS.ReadableStream, onLine: ((line: string) => void) | undefined): () => string {
-  const chunks: Buffer[] = [];
+/** Keeps the beginning of an output, up to `maxKeptBytes` and the piece that goes beyond. */
+export function keepOutput(): { add(bytes: Uint8Array): void; text(): string } {
+  const chunks: Uint8Array[] = [];
   let keptBytes = 0;
-  stream.on('data', (chunk: Buffer) => {
-    if (keptBytes >= maxKeptBytes) return;
-    chunks.push(chunk);
-    keptBytes += chunk.length;
-  });
+  return {
+    add(bytes) {
+      if (keptBytes >= maxKeptBytes) return;
+      chunks.push(bytes);
+      keptBytes += bytes.length;
+    },
+    text: () => Buffer.concat(chunks).toString('utf8'),
+  };
+}
+
+function collect(stream: NodeJS.ReadableStream, onLine: ((line: string) => void) | undefined): () => string {
+  const kept = keepOutput();
+  stream.on('data', (chunk: Buffer) => kept.add(chunk));
   if (onLine !== undefined) createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', onLine);
-  return () => Buffer.concat(chunks).toString('utf8');
+  return kept.text;
 }
 
 function tail(text: string): string {

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createBlankPool } from '../container-blanks.ts';
 import { findProcess, waitUntilDead } from '../container-process.ts';
 import type { Vessel } from '../container-vessel.ts';
@@ -79,6 +79,22 @@ describe('the pool of blank vessels', () => {
     await pool.close();
   });
 
+  it('goes on when one too many cannot be removed', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { pool, count } = openPool(20, () => Promise.reject(new Error('stuck')));
+    const take = async () => {
+      const taken = Promise.all(Array.from({ length: 6 }, () => pool.take('none')));
+      await vi.advanceTimersByTimeAsync(1_000);
+      await taken;
+    };
+    await take();
+    expect(await pool.filled()).toBe(8);
+    await vi.advanceTimersByTimeAsync(700_000);
+    expect(await pool.filled()).toBe(4);
+    expect(count.removed).toBe(4);
+  });
+
   it('of no size starts each on demand', async () => {
     const { pool, count } = openPool(0);
     await pool.take('none');
@@ -99,7 +115,7 @@ describe('the pool of blank vessels', () => {
   });
 });
 
-function openPool(max: number) {
+function openPool(max: number, removed = async () => {}) {
   const count = { none: 0, internet: 0, removed: 0 };
   const init = findProcess(process.pid);
   const pool = createBlankPool({
@@ -110,6 +126,7 @@ function openPool(max: number) {
     },
     async remove() {
       count.removed += 1;
+      await removed();
     },
   });
   return { pool, count };

@@ -42,6 +42,14 @@ describe('the process that starts programs for the host', () => {
     expect((await run(['cat'], { stdin })).stdout).toBe(stdin);
   });
 
+  it('keeps only the beginning of what a program never stops to say, and does not wait for what it left', async () => {
+    const { run } = await open();
+    const { stdout } = await run(['sh', '-c', 'head -c 20000000 /dev/zero | tr "\\0" x; setsid sleep 4713 &']);
+    expect(stdout.length).toBeLessThan(5_000_000);
+    expect(await sleepers('4713')).toBe(1);
+    await run(['sh', '-c', 'kill $(pgrep -f "^sleep 4713$")']);
+  });
+
   it('goes on without it when it is lost', async () => {
     const { run } = await open();
     const pid = (await run(['sh', '-c', 'echo $PPID'])).stdout;
