@@ -9,6 +9,8 @@ import { type Builds, openBuilds } from './builds.ts';
 import type { HostNetwork } from './host-network.ts';
 import { type Program, type ProgramOptions, startCaisson } from './program.ts';
 
+/** For a program to end in order. */
+const patienceMs = 60_000;
 const token = `hm_${'e2e'.repeat(14)}x`;
 
 /** A whole installation on a fresh data directory, its programs real processes. The image `minimal` is there already. */
@@ -69,9 +71,16 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
   };
   const stopAll = async () => {
     // The control planes first, so that a host still hears that its jobs were given up.
-    for (const program of programs.splice(0).toReversed()) await stop(program);
-    await expectCleared(dataDir);
-    for (const other of otherDirs) await expectCleared(other);
+    const ends: PromiseSettledResult<void>[] = [];
+    for (const program of programs.splice(0).toReversed()) ends.push(...(await Promise.allSettled([stop(program)])));
+    try {
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
+      for (const dir of [dataDir, ...otherDirs]) await expectCleared(dir);
+    } catch (error) {
+      // Whatever went wrong, the next test has the machine for itself.
+      for (const dir of [dataDir, ...otherDirs]) await killProcessesOf(dir);
+      throw error;
+    }
   };
   return {
     dataDir,
@@ -102,12 +111,16 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
 /** A control plane with jobs asks for a second signal to end them. */
 async function stop(program: Program): Promise<void> {
   if (program.isOver()) return;
+  // A test that was cut short may have left it standing.
+  program.signal('SIGCONT');
   program.signal('SIGINT');
   program.said('Ctrl-C ends them now').then(
     () => program.signal('SIGINT'),
     () => {},
   );
-  expect({ end: await program.ended, stderr: program.stderr() }).toMatchObject({ end: 0 });
+  const timer = setTimeout(() => program.signal('SIGKILL'), patienceMs);
+  const end = await program.ended.finally(() => clearTimeout(timer));
+  expect({ end, stderr: program.stderr() }).toMatchObject({ end: 0 });
 }
 
 /** Fails with a list of what an installation that was stopped has left: capsules, processes, runs nobody asks about. */
@@ -117,6 +130,16 @@ export async function expectCleared(dataDir: string): Promise<void> {
     processes: [],
     runs: [],
   });
+}
+
+async function killProcessesOf(directory: string): Promise<void> {
+  for (const line of await processesOf(directory)) {
+    try {
+      process.kill(Number.parseInt(line, 10), 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
+  }
 }
 
 /** Every process that works in the directory or names it on its command line, this one aside. */
