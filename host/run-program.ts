@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export interface ProgramOptions {
@@ -63,14 +64,14 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   throw describeFailure(argv[0] ?? '', end.why, { ...output, exitCode: end.exitCode, cause: end.cause });
 }
 
-/** The error of a program that ended badly, `why` in words after its name, with the last of what it said. */
+/** The error of a program that ended badly, `why` in words after its name without its place, with the last of what it said. */
 export function describeFailure(
   program: string,
   why: string,
   details: ConstructorParameters<typeof ProgramError>[1],
 ): ProgramError {
   const said = tail(details.stderr) || tail(details.stdout);
-  return new ProgramError(`${program} ${why}${said === '' ? '' : `: ${said}`}`, details);
+  return new ProgramError(`${basename(program)} ${why}${said === '' ? '' : `: ${said}`}`, details);
 }
 
 interface End {

@@ -25,7 +25,7 @@ describe('the process that starts programs for the host', () => {
     await expect(failing).rejects.toMatchObject({ message: 'sh exited with 3: why', exitCode: 3, stdout: 'out\n' });
     await expect(failing).rejects.toBeInstanceOf(ProgramError);
     await expect(run(['sh', '-c', 'kill -9 $$'])).rejects.toMatchObject({ exitCode: null });
-    await expect(run(['/no/such'])).rejects.toThrow(/could not be started .*program not found/);
+    await expect(run(['/no/such'])).rejects.toThrow(/^such could not be started .*program not found/);
     await expect(run(['sleep', '100'], { timeoutMs: 20 })).rejects.toThrow('took longer than 20 ms');
   });
 
