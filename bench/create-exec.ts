@@ -52,7 +52,10 @@ async function measureSerial(bench: Bench): Promise<Measured> {
   const parts = { bare: noSamples(), create: noSamples(), exec: noSamples(), destroy: noSamples() };
   const pooled = { bare: noSamples(), create: noSamples(), exec: noSamples(), destroy: noSamples() };
   const [networked, pooledNetworked, runcRun, podmanRun] = [noSamples(), noSamples(), noSamples(), noSamples()];
-  await capsules.driver.networkReady();
+  // Containers and namespaces are made and given back behind a capsule's back; the next must not pay for it.
+  const settled = () =>
+    Promise.all([capsules.driver.networkReady(), pool.driver.networkReady(), pool.driver.blanksReady()]);
+  await settled();
   await warmUp(capsules, () => runc.run('warm'));
   // In turns, so that what disturbs one disturbs all.
   for (let index = 0; index < bench.count(100) && !bench.signal.aborted; index++) {
@@ -60,14 +63,12 @@ async function measureSerial(bench: Bench): Promise<Measured> {
     await sample(runcRun, () => timeMs(() => runc.run(`runc${index}`)));
     const own = { ...parts, bare: networked, create: noSamples(), exec: noSamples(), destroy: noSamples() };
     await createOne(capsules, own, { id: `net${index}`, egress: 'internet' });
-    await pool.driver.blanksReady();
+    await settled();
     await createOne(pool, pooled, { id: `pool${index}`, egress: 'none' });
-    await pool.driver.blanksReady();
+    await settled();
     await createOne(pool, { ...own, bare: pooledNetworked }, { id: `poolnet${index}`, egress: 'internet' });
     if (podman) await sample(podmanRun, () => timeMs(() => podman.run(`p${index}`, ['/bin/true'])));
-    // Namespaces are made and given back behind a capsule's back; the next round must not pay for it.
-    await capsules.driver.networkReady();
-    await pool.driver.networkReady();
+    await settled();
   }
   return {
     series: [
