@@ -135,6 +135,10 @@ int remove_tree(const char *path);
 
 /* vm-init.c: process 1 of a machine of its own; returns only when it cannot go on */
 int vm_boot(char **words);
+/* Makes a clone the machine it is to be: its disks and root if it waits for them, else its names alone. False outside of a machine. */
+bool vm_become(char **words);
+/* vm-identity.c: what no two clones may have in common, before anything runs in them */
+void identity_frame(const struct frame *frame);
 /* Writes every disk's data out, for who is about to stop the machine. */
 int vm_sync(void);
 int vm_full(void);
@@ -144,7 +148,9 @@ int vm_tsc(void);
 bool network_up(const char *link);
 /* An address in a network of 256, and the way out; brings the link up. */
 bool network_address(const char *link, const char *address, const char *gateway);
-/* vm-jail.c: `<uid> <network namespace|none> <root> <run directory> [<cgroup.procs>...] -- <program>...` */
+/* vm-files.c: gives QEMU the open files 3, 4, ... over its second control socket, as descriptor sets of these numbers */
+int vm_give_files(const char *socket_path, int count);
+/* vm-jail.c: `<uid> <network namespace|none> <root> <run directory> <memory file|none> [<cgroup.procs>...] -- <program>...` */
 int run_jail(char **words);
 
 /* activate.c: `<pid> <start ticks> <hostname> <bytes of /dev/shm> <mount point> <overlay options> [<directory> <place inside>]...` */

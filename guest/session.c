@@ -85,7 +85,7 @@ typedef void handler(const struct frame *frame);
 static const struct {
   handler *handle;
   uint16_t least, most; /* payload bytes; most 0 means a whole frame */
-} handlers[0x40] = {
+} handlers[0x60] = {
     [F_PING] = {ping, 0, 64},
     [F_EXEC] = {exec_part, 0, 0},
     [F_ATTACH] = {process_attach, 12, 12},
@@ -106,6 +106,7 @@ static const struct {
     [F_END] = {request_end, 0, 0},
     [F_CANCEL] = {request_cancel, 0, 0},
     [F_REQUEST_CREDIT] = {request_credit, 4, 4},
+    [F_IDENTITY] = {identity_frame, IDENTITY_BYTES, 0},
 };
 
 void session_frame(const struct frame *frame) {

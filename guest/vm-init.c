@@ -1,4 +1,5 @@
-/* The way from the kernel's first process to the agent of a micro-virtual machine: modules, disks, root, limits, port. */
+/* The way from the kernel's first process to the agent of a micro-virtual machine: modules, disks, root, limits, port. A machine that
+ * becomes a template waits half way, without any disk: its clones hear from their hosts which machine they are. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,11 +16,11 @@
 
 #include "agent.h"
 
-enum { LAYERS_MAX = 32, BINDS_MAX = 8, RESOLVERS_MAX = 3, DEVICE_WAIT_MS = 10000, OPEN_FILES = 1048576 };
+enum { LAYERS_MAX = 32, BINDS_MAX = 8, DISKS_MAX = 64, RESOLVERS_MAX = 3, DEVICE_WAIT_MS = 10000, OPEN_FILES = 1048576 };
 
-/* What the kernel command line says behind "boot", as name=value. */
+/* What the kernel command line says behind "boot", or the host of a clone, as name=value. */
 struct boot {
-  const char *hostname, *pids, *memory;
+  const char *hostname, *machine, *pids, *memory;
   int layers;
   const char *binds[BINDS_MAX];
   int bind_count;
@@ -29,6 +30,10 @@ struct boot {
 };
 
 static char port_path[64];
+/* Where each disk is, by its number: first the one written to, then the layers, then the binds. */
+static char disks[DISKS_MAX][32];
+static int state_fd = -1;
+static bool is_machine, is_waiting;
 
 /* The console is all there is to speak to; the host reads it when no agent comes up. An init that ends makes the kernel panic. */
 static _Noreturn void give_up(const char *what, const char *object) {
@@ -60,6 +65,9 @@ static bool read_line(const char *path, char *line, size_t size) {
   return true;
 }
 
+/* A driver that finds its devices by itself looks at every disk at once; which ones are real is known later. */
+static void probe_by_itself(bool probes) { write_text("/sys/bus/virtio/drivers_autoprobe", probes ? "1" : "0", 0644); }
+
 static int visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
 /* In the order of their names, which the host numbered so that each finds what it needs. */
@@ -70,7 +78,10 @@ static void load_modules(const char *directory) {
   for (int i = 0; i < count; i++) {
     snprintf(path, sizeof path, "%s/%s", directory, entries[i]->d_name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_disk_driver = strstr(path, "virtio_blk");
+    if (is_disk_driver) probe_by_itself(false);
     if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)) give_up("module", path);
+    if (is_disk_driver) probe_by_itself(true);
     close(fd);
     unlink(path); /* the memory of a template is shared, but not free */
   }
@@ -85,7 +96,7 @@ static void find_device(const char *class, const char *attribute, const char *va
       for (struct dirent *entry; (entry = readdir(directory));) {
         snprintf(path, sizeof path, "%s/%s/%s", class, entry->d_name, attribute);
         if (entry->d_name[0] == '.' || !read_line(path, line, sizeof line) || strcmp(line, value) != 0) continue;
-        snprintf(name, size, "/dev/%s", entry->d_name);
+        snprintf(name, size, "/dev/%.40s", entry->d_name);
         closedir(directory);
         return;
       }
@@ -97,14 +108,65 @@ static void find_device(const char *class, const char *attribute, const char *va
   give_up("device", value);
 }
 
-/* A disk by the serial number the host gave it. */
-static void mount_disk(const char *serial, const char *target, bool writable) {
-  char device[300]; /* a directory entry's name and /dev/ */
-  find_device("/sys/class/block", "serial", serial, device, sizeof device);
+static int is_device(const struct dirent *entry) { return strncmp(entry->d_name, "virtio", 6) == 0; }
+
+/* What a disk's device says of itself: its number, or -1. `name` becomes its name among the devices. */
+static int disk_number(const char *device, char *name, size_t size) {
+  char path[PATH_MAX], serial[64];
+  int number = -1;
+  snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/block", device);
+  DIR *directory = opendir(path);
+  for (struct dirent *entry; directory && (entry = readdir(directory));) {
+    if (entry->d_name[0] == '.') continue;
+    snprintf(path, sizeof path, "/sys/class/block/%s/serial", entry->d_name);
+    if (!read_line(path, serial, sizeof serial) || strncmp(serial, "disk", 4) != 0) continue;
+    number = atoi(serial + 4);
+    snprintf(name, size, "/dev/%.20s", entry->d_name);
+  }
+  if (directory) closedir(directory);
+  return number;
+}
+
+/* Gives disks to their driver until all that are wanted are there. The last device has the first number. */
+static void bind_disks(int wanted) {
+  struct dirent **entries;
+  char path[PATH_MAX], kind[16], name[32];
+  int count = scandir("/sys/bus/virtio/devices", &entries, is_device, versionsort), found = 0;
+  for (int i = count - 1; i >= 0 && found < wanted; i--) {
+    snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", entries[i]->d_name);
+    if (!read_line(path, kind, sizeof kind) || strcmp(kind, "0x0002") != 0) continue;
+    write_text("/sys/bus/virtio/drivers/virtio_blk/bind", entries[i]->d_name, 0);
+    int number = disk_number(entries[i]->d_name, name, sizeof name);
+    if (number < 0 || number >= DISKS_MAX) continue;
+    strcpy(disks[number], name);
+    if (number < wanted) found++;
+  }
+  errno = ENODEV;
+  if (found < wanted) give_up("device", "disk");
+}
+
+static void mount_disk(int number, const char *target, bool writable) {
   mkdir(target, 0755);
   if (writable) {
-    if (mount(device, target, "ext4", MS_NODEV | MS_NOATIME, "lazytime") < 0) give_up("mount", target);
-  } else if (mount(device, target, "erofs", MS_RDONLY | MS_NODEV, NULL) < 0) give_up("mount", target);
+    if (mount(disks[number], target, "ext4", MS_NODEV | MS_NOATIME, "lazytime") < 0) give_up("mount", target);
+  } else if (mount(disks[number], target, "erofs", MS_RDONLY | MS_NODEV, NULL) < 0) give_up("mount", target);
+}
+
+static const char *state_files[] = {"hosts", "hostname", "resolv.conf", "machine-id", NULL};
+
+static void write_state(const char *name, const char *format, const char *value) {
+  int fd = openat(state_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0 || dprintf(fd, format, value) < 0) give_up("write", name);
+  close(fd);
+}
+
+/* The files a machine is known by, which stay the same files when it gets other names. */
+static void write_names(const struct boot *boot) {
+  if (!boot->hostname) return;
+  write_state("hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 %s\n", boot->hostname);
+  write_state("hostname", "%s\n", boot->hostname);
+  write_state("machine-id", "%s\n", boot->machine);
+  if (sethostname(boot->hostname, strlen(boot->hostname)) < 0) give_up("hostname", boot->hostname);
 }
 
 /* Places for what is mounted inside, as the lowest layer, so that none of them gets into a disk that is kept. */
@@ -117,16 +179,14 @@ static void make_skeleton(const struct boot *boot) {
     mkdir(path, strcmp(directories[i], "tmp") == 0 ? 01777 : 0755);
   }
   must_mount("state", "/state", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1m");
-  snprintf(text, sizeof text, "127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 %s\n", boot->hostname);
-  write_text("/state/hosts", text, 0644);
-  snprintf(text, sizeof text, "%s\n", boot->hostname);
-  write_text("/state/hostname", text, 0644);
+  state_fd = open("/state", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  write_names(boot);
   size_t at = 0;
   text[0] = 0;
   for (int i = 0; i < boot->resolver_count; i++)
     at += (size_t)snprintf(text + at, sizeof text - at, "nameserver %.64s\n", boot->resolvers[i]);
   write_text("/state/resolv.conf", text, 0644);
-  for (const char **name = (const char *[]){"hosts", "hostname", "resolv.conf", NULL}; *name; name++) {
+  for (const char **name = state_files; *name; name++) {
     snprintf(path, sizeof path, "/skeleton/etc/%s", *name);
     write_text(path, "", 0644);
   }
@@ -134,18 +194,17 @@ static void make_skeleton(const struct boot *boot) {
 
 /* The disk: read-only layers, top first, under what this machine writes itself. */
 static void mount_root(const struct boot *boot) {
-  char serial[32], target[64], options[LAYERS_MAX * 16 + 256];
+  char target[64], options[LAYERS_MAX * 16 + 256];
   size_t at = (size_t)snprintf(options, sizeof options, "redirect_dir=on,index=off,metacopy=off,lowerdir=");
   mkdir("/layers", 0755);
   for (int i = 0; i < boot->layers; i++) {
-    snprintf(serial, sizeof serial, "layer%d", i);
     snprintf(target, sizeof target, "/layers/%d", i);
-    mount_disk(serial, target, false);
+    mount_disk(1 + i, target, false);
     at += (size_t)snprintf(options + at, sizeof options - at, "%s:", target);
   }
   make_skeleton(boot);
   snprintf(options + at, sizeof options - at, "/skeleton,upperdir=/own/upper,workdir=/own/work");
-  mount_disk("own", "/own", true);
+  mount_disk(0, "/own", true);
   mkdir("/own/upper", 0755);
   mkdir("/own/work", 0700);
   must_mount("root", "/root", "overlay", 0, options);
@@ -165,7 +224,7 @@ static void mount_inside(void) {
   static const char *links[][2] = {{"/proc/self/fd", "/root/dev/fd"}, {"/proc/self/fd/0", "/root/dev/stdin"},
                                    {"/proc/self/fd/1", "/root/dev/stdout"}, {"/proc/self/fd/2", "/root/dev/stderr"}};
   for (size_t i = 0; i < sizeof links / sizeof *links; i++) symlink(links[i][0], links[i][1]);
-  for (const char **name = (const char *[]){"hosts", "hostname", "resolv.conf", NULL}; *name; name++) {
+  for (const char **name = state_files; *name; name++) {
     snprintf(source, sizeof source, "/state/%s", *name);
     snprintf(target, sizeof target, "/root/etc/%s", *name);
     if (mount(source, target, NULL, MS_BIND, NULL) < 0) give_up("mount", target);
@@ -181,12 +240,11 @@ static void make_parents(char *path) {
 }
 
 static void mount_binds(const struct boot *boot) {
-  char serial[32], target[PATH_MAX];
+  char target[PATH_MAX];
   for (int i = 0; i < boot->bind_count; i++) {
-    snprintf(serial, sizeof serial, "bind%d", i);
     if ((size_t)snprintf(target, sizeof target, "/root%s", boot->binds[i]) >= sizeof target) give_up("mount", boot->binds[i]);
     make_parents(target);
-    mount_disk(serial, target, false);
+    mount_disk(1 + boot->layers + i, target, false);
   }
 }
 
@@ -211,6 +269,7 @@ static void set_limits(const struct boot *boot) {
 
 static bool read_word(struct boot *boot, const char *word) {
   if (strncmp(word, "hostname=", 9) == 0) boot->hostname = word + 9;
+  else if (strncmp(word, "machine=", 8) == 0) boot->machine = word + 8;
   else if (strncmp(word, "pids=", 5) == 0) boot->pids = word + 5;
   else if (strncmp(word, "memory=", 7) == 0) boot->memory = word + 7;
   else if (strncmp(word, "layers=", 7) == 0) boot->layers = atoi(word + 7);
@@ -223,29 +282,50 @@ static bool read_word(struct boot *boot, const char *word) {
   return boot->layers >= 0 && boot->layers <= LAYERS_MAX;
 }
 
-int vm_boot(char **words) {
-  struct boot boot = {.hostname = "caisson", .pids = "max", .memory = "max"};
+static struct boot read_words(char **words) {
+  struct boot boot = {.hostname = is_waiting ? "caisson" : NULL, .machine = "", .pids = "max", .memory = "max"};
   errno = EINVAL;
   for (; *words; words++)
     if (!read_word(&boot, *words)) give_up("option", *words);
+  return boot;
+}
+
+/* From a kernel without disks to the root of this machine. */
+static void settle(const struct boot *boot) {
+  umask(0);
+  bind_disks(1 + boot->layers + boot->bind_count);
+  mount_root(boot);
+  mount_inside();
+  mount_binds(boot);
+  enter_root();
+  set_limits(boot);
+  network_up("lo");
+  if (boot->address && boot->gateway) {
+    /* There is no IPv6 outside yet: a try has to fail at once. */
+    write_text("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1", 0644);
+    if (!network_address("eth0", boot->address, boot->gateway)) give_up("network", "eth0");
+  }
+  umask(022);
+}
+
+bool vm_become(char **words) {
+  if (!is_machine) return false;
+  struct boot boot = read_words(words);
+  if (is_waiting) settle(&boot);
+  else write_names(&boot);
+  is_waiting = false;
+  return true;
+}
+
+int vm_boot(char **words) {
   umask(0);
   must_mount("proc", "/proc", "proc", 0, NULL);
   must_mount("sysfs", "/sys", "sysfs", 0, NULL);
   must_mount("devtmpfs", "/dev", "devtmpfs", 0, "mode=755");
   load_modules("/modules");
-  mount_root(&boot);
-  mount_inside();
-  mount_binds(&boot);
-  enter_root();
-  set_limits(&boot);
-  if (sethostname(boot.hostname, strlen(boot.hostname)) < 0) give_up("hostname", boot.hostname);
-  network_up("lo");
-  if (boot.address && boot.gateway) {
-    /* There is no IPv6 outside yet: a try has to fail at once. */
-    write_text("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1", 0644);
-    if (!network_address("eth0", boot.address, boot.gateway)) give_up("network", "eth0");
-  }
   find_device("/sys/class/virtio-ports", "name", "agent.0", port_path, sizeof port_path);
+  is_machine = is_waiting = true;
+  if (!words[0] || strcmp(words[0], "wait") != 0) vm_become(words);
   umask(022);
   return serve_port(port_path);
 }

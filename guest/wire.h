@@ -23,6 +23,8 @@ enum {
   REQUESTS_MAX = 16,
   WORKERS_MAX = 32, /* workers that were let go but have not ended yet take places too */
   DRAINS_MAX = 64,
+  ENTROPY_BYTES = 64,
+  IDENTITY_BYTES = 8 + ENTROPY_BYTES, /* before the words of an identity */
   LINGER_MS = 200 /* how long the exit waits for background processes that still hold the output */
 };
 
@@ -48,8 +50,9 @@ enum {
   F_DATA = 0x38,
   F_END = 0x39,
   F_CANCEL = 0x3a,
-  F_REQUEST_CREDIT = 0x3b
-  /* 0x50-0x5f identity, clock and entropy after a clone; 0x60-0x6f metrics: reserved */
+  F_REQUEST_CREDIT = 0x3b,
+  F_IDENTITY = 0x50 /* clock, entropy and names of a clone */
+  /* 0x51-0x5f for clones, too; 0x60-0x6f metrics: reserved */
 };
 
 /* agent to host */

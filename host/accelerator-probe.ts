@@ -126,7 +126,7 @@ async function tryAccelerator(options: ProbeOptions, accelerator: Accelerator): 
   const dataDir = join(options.dataDir, 'accelerator-probe');
   const bootTimeoutMs = accelerator === 'tcg' ? emulationTimeoutMs : hardwareTimeoutMs;
   try {
-    const driver = await createMicrovmDriver({ ...options, dataDir, accelerator, bootTimeoutMs });
+    const driver = await createMicrovmDriver({ ...options, dataDir, accelerator, bootTimeoutMs, templates: false });
     await driver.destroy(probeSpec.capsuleId);
     try {
       const startedAtMs = performance.now();

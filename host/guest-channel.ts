@@ -3,6 +3,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import { protocolError, readError } from './guest-answers.ts';
 import { createGuestFiles } from './guest-files.ts';
 import { agentFrame, encodeFrame, type GuestFrame, hostFrame } from './guest-frames.ts';
+import { encodeIdentity } from './guest-identity.ts';
 import type { GuestLink } from './guest-link.ts';
 import { openGuestPort } from './guest-port.ts';
 import { createGuestProcesses } from './guest-processes.ts';
@@ -91,17 +92,13 @@ function createLink(wire: OpenGuestWire): Link {
       exec: async (spec) => aliveOnly(wire, () => processes.exec(spec)),
       attach: async (processId, fromOffset) => aliveOnly(wire, () => processes.attach(processId, fromOffset)),
       ...createGuestFiles(requests),
+      async identify(words) {
+        const payload = encodeIdentity(words, Date.now());
+        await (await requests.open({ type: hostFrame.identity, payload }, oneAnswer)).outcome;
+      },
       async ping() {
         const startedAt = performance.now();
-        const open = await requests.open(
-          { type: hostFrame.ping, payload: Buffer.alloc(0) },
-          {
-            frame() {
-              throw protocolError('more than a pong for a ping');
-            },
-          },
-        );
-        await open.outcome;
+        await (await requests.open({ type: hostFrame.ping, payload: Buffer.alloc(0) }, oneAnswer)).outcome;
         return performance.now() - startedAt;
       },
       close: () => wire.close('The connection was closed.'),
@@ -115,6 +112,12 @@ function createLink(wire: OpenGuestWire): Link {
     },
   };
 }
+
+const oneAnswer = {
+  frame() {
+    throw protocolError('more than one frame for an answer');
+  },
+};
 
 function aliveOnly<Result>(wire: OpenGuestWire, call: () => Promise<Result>): Promise<Result> {
   if (wire.isClosed()) throw new AppError('guest_lost', 'The connection to the agent is closed.');

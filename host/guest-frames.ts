@@ -35,6 +35,7 @@ export const hostFrame = {
   end: 0x39,
   cancel: 0x3a,
   requestCredit: 0x3b,
+  identity: 0x50,
 } as const;
 
 /** Frames from the agent. */

@@ -14,6 +14,11 @@ export interface GuestLink {
   list(path: string): Promise<readonly GuestFileStat[]>;
   mkdir(path: string, options?: { parents?: boolean; mode?: number }): Promise<void>;
   remove(path: string, options?: { recursive?: boolean }): Promise<void>;
+  /**
+   * Tells a clone who it is, before anything runs in it: sets its clock, reseeds its random numbers, gives it the names in `words`, and
+   * the disks as well if it waits for them. Refused with `invalid_argument` by what is no machine of its own.
+   */
+  identify(words: readonly string[]): Promise<void>;
   /** Round trip to the agent, in milliseconds. */
   ping(): Promise<number>;
   /** Ends the connection, not the capsule. */

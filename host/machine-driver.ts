@@ -22,6 +22,26 @@ export interface MachineDriver {
   destroy(capsuleId: string): Promise<void>;
   /** Gives back pooled resources at an orderly end; capsules that run are left alone. */
   close(): Promise<void>;
+  /** There if and only if `capabilities.memorySnapshots`. */
+  readonly memory?: MemorySnapshots;
+}
+
+/** Snapshots that hold memory: what ran goes on in the middle of what it did. All of them throw `snapshot_failed`. */
+export interface MemorySnapshots {
+  /**
+   * Saves a capsule of this process, which must not be paused, to `directory`, which is then there whole or not at all. The capsule
+   * stands still for as long as its changed memory and its disk take to copy, and goes on.
+   */
+  snapshot(capsuleId: string, directory: string): Promise<void>;
+  /**
+   * Starts another capsule where a snapshot stopped, under its own name, with its own random numbers and the time of now. `spec` is
+   * that of the capsule it was, but for id and name, and with the snapshot's directory as one more layer on top.
+   */
+  restore(directory: string, spec: MachineSpec): Promise<Machine>;
+  /** Saves a capsule of this process, on disk for good, and ends what runs of it. Interrupted, it is as if it had not begun. */
+  suspend(capsuleId: string): Promise<void>;
+  /** Goes on with a suspended capsule, whose spec it was created with; it is suspended no more. Interrupted, it still is. */
+  wake(spec: MachineSpec): Promise<Machine>;
 }
 
 export interface MachineSpec {

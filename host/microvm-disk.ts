@@ -5,6 +5,7 @@ import { asAppError } from './container-errors.ts';
 import { idMap } from './id-map.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
+import type { DiskChain, DiskFile } from './qemu-disks.ts';
 import type { QemuKit } from './qemu-kit.ts';
 import { kitArgv } from './qemu-kit-program.ts';
 import { runProgram } from './run-program.ts';
@@ -12,17 +13,10 @@ import { runProgram } from './run-program.ts';
 const makeTimeoutMs = 600_000;
 const worthSayingMs = 1_000;
 
-/** A disk of a machine: the file it is and what lies under that, top first. */
-export interface MachineDisk {
-  /** By which the guest finds it: `own`, `layer0` (the topmost) and on, `bind0` and on. */
-  readonly name: string;
-  readonly writable: boolean;
-  readonly chain: readonly DiskFile[];
-}
-
-export interface DiskFile {
-  readonly path: string;
-  readonly format: 'raw' | 'qcow2';
+/** A machine's disks in the order of their places: the one it writes to, its read-only layers, top first, and what it is shown. */
+export interface MachineDisks {
+  readonly disks: readonly DiskChain[];
+  readonly layerCount: number;
 }
 
 /** Names of a machine's own disk in its directory: a new file system, or what was written since another machine's was kept. */
@@ -33,19 +27,39 @@ const laterDisk = 'disk.qcow2';
  * Makes the disk a new machine writes to and finds those it reads. Layers that another machine wrote come first in a stack and lie
  * under the new disk itself; the directories below them are file systems of their own, put together inside.
  */
-export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: MachineSpec): Promise<readonly MachineDisk[]> {
+export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: MachineSpec): Promise<MachineDisks> {
   const kept = await keptDisks(spec.layers);
-  const directories = spec.layers.slice(kept.length);
-  const own = await makeOwnDisk(kit, layout, { kept, sizeBytes: spec.shape.diskBytes });
-  const read = async (directory: string, name: string): Promise<MachineDisk> => {
+  return disksAbove(kit, spec, [await makeOwnDisk(kit, layout, { kept, sizeBytes: spec.shape.diskBytes }), ...kept]);
+}
+
+/** The disks of a machine that has one already. Throws `snapshot_failed` when it has none. */
+export async function disksAgain(kit: QemuKit, { diskDir }: MicrovmLayout, spec: MachineSpec): Promise<MachineDisks> {
+  const chain = await keptDisks([diskDir, ...spec.layers]);
+  if (chain.length === 0) throw new AppError('snapshot_failed', 'the machine has lost its disk');
+  return disksAbove(kit, spec, chain);
+}
+
+/** The file a machine writes to. */
+export async function ownDisk({ diskDir }: MicrovmLayout): Promise<string> {
+  const [own] = await keptDisks([diskDir]);
+  if (own === undefined) throw new AppError('snapshot_failed', 'the machine has lost its disk');
+  return own.path;
+}
+
+async function disksAbove(kit: QemuKit, spec: MachineSpec, chain: readonly DiskFile[]): Promise<MachineDisks> {
+  const directories = spec.layers.slice(chain.length - 1);
+  const read = async (directory: string): Promise<DiskChain> => {
     const path = await layerDisk(kit, directory, spec.note);
-    return { name, writable: false, chain: [{ path, format: 'raw' }] };
+    return { writable: false, chain: [{ path, format: 'raw' }] };
   };
-  return Promise.all([
-    { name: 'own', writable: true, chain: [own, ...kept] },
-    ...directories.map((directory, index) => read(directory, `layer${index}`)),
-    ...spec.readOnlyBinds.map(({ from }, index) => read(from, `bind${index}`)),
-  ]);
+  const binds = spec.readOnlyBinds.map(({ from }) => from);
+  const disks = await Promise.all([...directories, ...binds].map(read));
+  return { disks: [{ writable: true, chain }, ...disks], layerCount: directories.length };
+}
+
+/** How many disks a machine has: those it has of other machines lie under its own. */
+export async function countDisks({ layers, readOnlyBinds }: MachineSpec): Promise<number> {
+  return 1 + layers.length - (await keptDisks(layers)).length + readOnlyBinds.length;
 }
 
 async function keptDisks(layers: readonly string[]): Promise<readonly DiskFile[]> {

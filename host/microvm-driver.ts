@@ -7,11 +7,15 @@ import { type Installation, openInstallation } from './container-layout.ts';
 import { openContainerNetwork } from './container-network.ts';
 import { buildAgent } from './guest-binary.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
-import { adoptMachine, bootMachine, type MicrovmContext, remainsOf } from './microvm-boot.ts';
+import { adoptMachine, createMachine, remainsOf } from './microvm-boot.ts';
+import type { MicrovmContext } from './microvm-context.ts';
 import { layerDisk } from './microvm-disk.ts';
 import { prepareInitramfs } from './microvm-initramfs.ts';
 import { microvmLayoutOf } from './microvm-layout.ts';
-import { readMicrovmState } from './microvm-state.ts';
+import { microvmSnapshots } from './microvm-snapshot.ts';
+import { type MicrovmState, readMicrovmState } from './microvm-state.ts';
+import { openTemplates } from './microvm-template.ts';
+import { removeStrayVessel } from './microvm-vessel.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { prepareQemuKit } from './qemu-kit.ts';
 import { runProgram } from './run-program.ts';
@@ -32,6 +36,8 @@ export interface MicrovmDriverOptions {
   readonly resolvers?: readonly string[];
   /** How long a machine may take until its agent greets; the default depends on the accelerator. */
   readonly bootTimeoutMs?: number;
+  /** Whether machines are clones of one that booted. Default true. */
+  readonly templates?: boolean;
   /** The agent's binary; built when missing. */
   readonly agentPath?: string;
   /** Gets short lines while QEMU is fetched. */
@@ -68,39 +74,66 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
     accelerator === 'tcg' ? measureTsc(agentPath) : 0,
   ]);
   const initramfsPath = await prepareInitramfs(kit, agentPath);
+  const states = await readStates(installation);
+  await removeStrays({ installation, hierarchy }, states);
   const network = await openContainerNetwork({
     ...{ installation, runRoot, run: runProgram },
     poolSize: options.networkPoolSize ?? 2,
     allowed: options.allowedTargets ?? [],
     resolvers: options.resolvers ?? null,
-    taken: await takenSlots(installation),
+    taken: states.flatMap(({ networkSlot }) => networkSlot ?? []),
   });
   const bootTimeoutMs = options.bootTimeoutMs ?? bootTimeoutsMs[accelerator];
+  const vessels = {
+    installation,
+    hierarchy,
+    kit,
+    agentPath,
+    initramfsPath,
+    accelerator,
+    tscKhz,
+    bootTimeoutMs,
+    network,
+  };
   return {
-    ...{ installation, hierarchy, kit, agentPath, initramfsPath, accelerator, tscKhz, bootTimeoutMs, network },
+    ...vessels,
+    templates: options.templates === false ? null : await openTemplates(vessels),
     live: new Map(),
   };
 }
 
-/** Of machines that run on, whoever started them. */
-async function takenSlots(installation: Installation): Promise<readonly number[]> {
+/** Of every machine that is known, whoever started it. */
+async function readStates(installation: Installation): Promise<readonly MicrovmState[]> {
   const capsuleIds = await directoriesIn(installation.capsulesDir);
   const states = await Promise.all(capsuleIds.map((id) => readMicrovmState(microvmLayoutOf(installation, id))));
-  return states.flatMap((state) => state?.networkSlot ?? []);
+  return states.filter((state) => state !== null);
+}
+
+/** Removes every vessel that is no machine's: those an earlier process had started ahead of need, or was about to use. */
+async function removeStrays(
+  context: Pick<MicrovmContext, 'installation' | 'hierarchy'>,
+  states: readonly MicrovmState[],
+): Promise<void> {
+  const { installation, hierarchy } = context;
+  const claimed = new Set(states.map(({ vesselId }) => vesselId));
+  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
+  const found = await Promise.all([installation.runDir, ...groups].map(directoriesIn));
+  for (const id of new Set(found.flat())) if (!claimed.has(id)) await removeStrayVessel(context, id);
 }
 
 function openDriver(context: MicrovmContext): MicrovmDriver {
   const { kit, accelerator, live } = context;
   const starting = new Map<string, Promise<Machine>>();
   return {
-    capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: false },
+    capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: true },
+    memory: microvmSnapshots(context),
     networkProblem: context.network.problem,
     async prepareLayer(directory, progress) {
       await layerDisk(kit, directory, progress);
     },
     async create(spec) {
       if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
-      const start = bootMachine(context, spec);
+      const start = createMachine(context, spec);
       starting.set(spec.capsuleId, start);
       return start.finally(() => starting.delete(spec.capsuleId));
     },
@@ -128,10 +161,9 @@ async function closeDriver(context: MicrovmContext): Promise<void> {
   await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
 }
 
-async function listMachines({ installation, hierarchy }: MicrovmContext): Promise<readonly string[]> {
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  const found = await Promise.all([installation.capsulesDir, installation.runDir, ...groups].map(directoriesIn));
-  return [...new Set(found.flat())];
+/** Each has a place on disk for as long as it has anything. */
+function listMachines({ installation }: MicrovmContext): Promise<readonly string[]> {
+  return directoriesIn(installation.capsulesDir);
 }
 
 async function directoriesIn(path: string): Promise<readonly string[]> {

@@ -8,18 +8,23 @@ const syncTimeoutMs = 60_000;
 const answerTimeoutMs = 2_000;
 const eventsBytesMax = 4_096;
 
+/** Runs a command of the agent's own program to its end; throws when it fails or takes too long. */
+export async function runAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<void> {
+  const run = async () => {
+    const process = await guest.exec({ argv: [agentProgram, command], env: {}, cwd: '/', timeoutMs });
+    const { exitCode } = await process.exit;
+    process.forget();
+    if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
+  };
+  await within(run(), timeoutMs);
+}
+
 /**
  * Has everything written out to the machine's disk, as a disk that is kept needs it. Throws `snapshot_failed` when the guest does not
  * do it: a disk without its last writes must not pass for whole.
  */
 export async function syncGuest(guest: GuestLink): Promise<void> {
-  const sync = async () => {
-    const process = await guest.exec({ argv: [agentProgram, 'sync'], env: {}, cwd: '/', timeoutMs: syncTimeoutMs });
-    const { exitCode } = await process.exit;
-    process.forget();
-    if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
-  };
-  await within(sync(), syncTimeoutMs).catch((cause: unknown) => {
+  await runAgentProgram(guest, 'sync', syncTimeoutMs).catch((cause: unknown) => {
     throw new AppError('snapshot_failed', `the machine could not write out its disk: ${cause}`, { cause });
   });
 }

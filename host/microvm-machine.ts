@@ -1,31 +1,36 @@
-import { rm } from 'node:fs/promises';
-import type { CapsuleCgroup } from './cgroup-capsule.ts';
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineDeath } from './machine-driver.ts';
 import { isGuestDiskFull, syncGuest, wasGuestOutOfMemory } from './microvm-guest.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
+import type { MicrovmVessel } from './microvm-vessel.ts';
 import { countSockets } from './network-sockets.ts';
-import type { QemuProcess } from './qemu-process.ts';
 
 export interface MicrovmParts {
   readonly layout: MicrovmLayout;
-  readonly cgroup: CapsuleCgroup;
+  readonly vessel: MicrovmVessel;
   readonly guest: GuestLink;
-  readonly qemu: QemuProcess;
-  /** Resolves when the machine is dead, with the cause. */
-  readonly ended: Promise<string>;
   /** Called when everything the machine wrote is on its disk, before it is stopped for its disk to be kept. */
   readonly onDiskWhole: () => Promise<void>;
+  /** Kills what runs of it and removes all of that but its network. */
+  readonly removeVessel: () => Promise<void>;
   /** Gives the machine's network back, once nothing of it runs any more; `isClean` tells whether its QEMU left sockets. */
   readonly releaseNetwork: (isClean: boolean) => Promise<void>;
   /** Called once, when the machine has been stopped. */
   readonly onStopped: () => void;
 }
 
+/** A machine this process holds. */
+export interface HeldMachine extends Machine {
+  readonly vessel: MicrovmVessel;
+  /** Ends what runs of it and keeps what is on disk; the host's doing, whatever became of its disk. */
+  letGo(): Promise<void>;
+}
+
 /** A running micro-virtual machine behind the port. */
-export function makeMicrovmMachine(parts: MicrovmParts): Machine {
-  const { layout, cgroup, guest, qemu } = parts;
+export function makeMicrovmMachine(parts: MicrovmParts): HeldMachine {
+  const { layout, guest } = parts;
+  const { cgroup, qemu, ended } = parts.vessel;
   const stopped = Promise.withResolvers<MachineDeath>();
   let stopping: Promise<{ readonly upperDir: string }> | null = null;
   let isBeingStopped = false;
@@ -45,7 +50,7 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
     guest.close();
     qemu.qmp.close();
     const sockets = await countSockets(qemu.ref.pid);
-    await removeRunning(layout, cgroup);
+    await parts.removeVessel();
     await parts.releaseNetwork(sockets !== null && (await sockets.none()));
     stopped.resolve({ outOfMemory, detail: 'the host stopped it' });
     parts.onStopped();
@@ -62,9 +67,13 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
   return {
     capsuleId: layout.capsuleId,
     guest,
+    vessel: parts.vessel,
+    async letGo() {
+      await takeDownOnce(false);
+    },
     // Its disk has a size of its own, but the host may run out of room before.
     writable: { directory: layout.diskDir, processes: async () => [] },
-    died: parts.ended.then(async (detail) => {
+    died: ended.then(async (detail) => {
       // While the host stops it, its end is the host's doing.
       if (isBeingStopped) return stopped.promise;
       return {
@@ -83,11 +92,4 @@ export function makeMicrovmMachine(parts: MicrovmParts): Machine {
       await removeTree(layout.stateDir);
     },
   };
-}
-
-/** Kills a machine and removes all of it but its disk. Works on any part of one, and again. */
-export async function removeRunning(layout: MicrovmLayout, cgroup: CapsuleCgroup): Promise<void> {
-  await cgroup.killAll(10_000);
-  await rm(layout.runDir, { recursive: true, force: true });
-  await cgroup.remove();
 }

@@ -2,14 +2,22 @@ import { kitKernelPath } from './qemu-kit.ts';
 
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 
-/** A disk QEMU gets as open files: it needs no path, and no right but the descriptors. */
-export interface QemuDisk {
-  /** The serial number by which the guest finds it, and the name of its node. */
-  readonly name: string;
-  readonly writable: boolean;
-  /** The file it is, then what lies under it. `fd` is the number of the descriptor in QEMU's process. */
-  readonly chain: readonly { readonly format: 'raw' | 'qcow2'; readonly fd: number }[];
-}
+/** How a QEMU comes to a machine that runs. */
+export type QemuBeginning =
+  | {
+      readonly kind: 'boot';
+      /** Path of the first root below the root of the kit. */
+      readonly initramfsPath: string;
+      /** Words for the guest's init, behind `boot`. */
+      readonly words: readonly string[];
+      /** Whether its memory is the file QEMU sees at `/work/ram`, so that others can begin with it. */
+      readonly sharesMemory: boolean;
+    }
+  /**
+   * From the memory of another, which QEMU sees at `/work/ram` and never writes to, and the state of its devices, which follows over the
+   * control socket. `of: 'one'` is the state as QEMU writes it for a single machine, without a description of itself.
+   */
+  | { readonly kind: 'clone'; readonly of: 'template' | 'one' };
 
 export interface QemuMachine {
   readonly accelerator: Accelerator;
@@ -19,20 +27,18 @@ export interface QemuMachine {
   readonly tscKhz: number;
   readonly cpus: number;
   readonly ramBytes: number;
-  readonly disks: readonly QemuDisk[];
+  /** Places for disks; what is in them comes later, see `qemu-disks.ts`. */
+  readonly diskPlaces: number;
   /**
    * Whether it has a network card. QEMU itself opens the connections its guest asks for, so the guest reaches what QEMU's network
    * namespace reaches, under the same packet rules, and loopback of that namespace as its gateway.
    */
   readonly hasNetwork: boolean;
-  /** Path of the first root below the root of the kit. */
-  readonly initramfsPath: string;
-  /** Words for the guest's init, behind `boot`. */
-  readonly bootWords: readonly string[];
+  readonly beginning: QemuBeginning;
 }
 
 /** Files in a machine's run directory, which QEMU sees at `/run`. */
-export const qemuSockets = { control: 'qmp.sock', agent: 'agent.sock' } as const;
+export const qemuSockets = { control: 'qmp.sock', files: 'files.sock', agent: 'agent.sock' } as const;
 
 /** Where the guest's console can be read by name over the control socket. */
 export const consoleName = 'console';
@@ -50,14 +56,16 @@ export function qemuArguments(machine: QemuMachine): readonly string[] {
     ...machineArguments(machine),
     ...['-chardev', `socket,id=control,path=/run/${qemuSockets.control},server=on,wait=off`],
     ...['-mon', 'chardev=control,mode=control'],
+    ...['-chardev', `socket,id=files,path=/run/${qemuSockets.files},server=on,wait=off`],
+    ...['-mon', 'chardev=files,mode=control'],
     ...['-chardev', `ringbuf,id=${consoleName},size=${consoleBytes}`, '-serial', `chardev:${consoleName}`],
     ...['-device', 'virtio-serial-device,max_ports=2'],
     ...['-chardev', `socket,id=agent,path=/run/${qemuSockets.agent},server=on,wait=off`],
     ...['-device', 'virtserialport,chardev=agent,name=agent.0'],
     ...['-device', 'virtio-rng-device'],
-    ...machine.disks.flatMap(diskArguments),
+    ...Array.from({ length: machine.diskPlaces }, (_, number) => placeArguments(number)).flat(),
     ...(machine.hasNetwork ? networkArguments : []),
-    ...['-kernel', kitKernelPath, '-initrd', machine.initramfsPath, '-append', kernelCommandLine(machine)],
+    ...beginningArguments(machine),
   ];
 }
 
@@ -72,42 +80,54 @@ const networkArguments = [
   ...['-device', 'virtio-net-device,netdev=network'],
 ];
 
-function machineArguments({ accelerator, kvmFd, cpus, ramBytes }: QemuMachine): readonly string[] {
-  const device = kvmFd === null ? '' : `,device=/dev/fdset/${kvmFd}`;
+/** Apart from the sets of files that come later. */
+const kvmSet = 1_000;
+
+function machineArguments(machine: QemuMachine): readonly string[] {
+  const { accelerator, kvmFd, cpus, ramBytes } = machine;
+  const device = kvmFd === null ? '' : `,device=/dev/fdset/${kvmSet}`;
   const accel = accelerator === 'tcg' ? 'tcg,tb-size=64' : `${accelerator}${device}`;
   // One bit of `host` is announced by some hypervisors that refuse it when it is set.
   const cpu = accelerator === 'tcg' ? 'max' : accelerator === 'kvm' ? 'host,-arch-capabilities' : 'host';
   return [
-    ...(kvmFd === null ? [] : ['-add-fd', `fd=${kvmFd},set=${kvmFd}`]),
-    ...['-machine', 'microvm,memory-backend=ram', '-accel', accel, '-cpu', cpu, '-smp', String(cpus)],
-    ...['-m', `size=${ramBytes / 2 ** 20}M`, '-object', `memory-backend-ram,id=ram,size=${ramBytes}`],
+    ...(kvmFd === null ? [] : ['-add-fd', `fd=${kvmFd},set=${kvmSet}`]),
+    ...['-machine', 'microvm,memory-backend=ram,mem-merge=off', '-accel', accel, '-cpu', cpu, '-smp', String(cpus)],
+    ...['-m', `size=${ramBytes / 2 ** 20}M`, '-object', `${memoryBackend(machine)},id=ram,size=${ramBytes}`],
   ];
 }
 
-function diskArguments({ name, writable, chain }: QemuDisk): readonly string[] {
-  const top = {
-    ...blockNode(chain),
-    'node-name': name,
-    'read-only': !writable,
-    // Nothing a machine writes is promised to survive a loss of power before it is kept, and keeping it syncs.
-    cache: { 'no-flush': true },
-    ...(writable ? { discard: 'unmap', 'detect-zeroes': 'unmap' } : {}),
-  };
+function memoryBackend({ beginning }: QemuMachine): string {
+  const file = 'memory-backend-file,mem-path=/work/ram';
+  if (beginning.kind === 'clone') return `${file},share=off,readonly=on,rom=off`;
+  return beginning.sharesMemory ? `${file},share=on` : 'memory-backend-ram';
+}
+
+/** The name of the place of a disk, which is also its serial number, and of its device. The first is the one that can be written to. */
+export function diskPlace(number: number): string {
+  return `disk${number}`;
+}
+
+function placeArguments(number: number): readonly string[] {
+  const place = diskPlace(number);
+  const empty = { driver: 'null-co', 'node-name': `${place}-empty`, size: 512, 'read-only': number > 0 };
   return [
-    ...chain.flatMap(({ fd }) => ['-add-fd', `fd=${fd},set=${fd}`]),
-    ...['-blockdev', JSON.stringify(top)],
-    ...['-device', `virtio-blk-device,drive=${name},serial=${name}`],
+    ...['-blockdev', JSON.stringify(empty)],
+    ...['-device', `virtio-blk-device,id=${place},drive=${place}-empty,serial=${place}`],
   ];
 }
 
-/** Spelled out to the lowest file: what a disk written by a stranger says lies under it is not looked at. */
-function blockNode([top, ...below]: QemuDisk['chain']): object {
-  const file = { driver: 'file', filename: `/dev/fdset/${top?.fd}`, locking: 'off' };
-  return { driver: top?.format, file, ...(below.length > 0 ? { backing: blockNode(below) } : {}) };
+function beginningArguments(machine: QemuMachine): readonly string[] {
+  const { beginning } = machine;
+  if (beginning.kind === 'boot') {
+    const commandLine = kernelCommandLine(machine, beginning.words);
+    return ['-kernel', kitKernelPath, '-initrd', beginning.initramfsPath, '-append', commandLine];
+  }
+  const plain = beginning.of === 'one' ? ['-global', 'migration.send-configuration=off'] : [];
+  return ['-incoming', 'defer', ...plain];
 }
 
-function kernelCommandLine({ accelerator, tscKhz, bootWords }: QemuMachine): string {
+function kernelCommandLine({ accelerator, tscKhz }: QemuMachine, words: readonly string[]): string {
   const clock = accelerator === 'tcg' && tscKhz > 0 ? [`tsc_early_khz=${tscKhz}`, 'tsc=reliable'] : [];
   const kernel = ['console=ttyS0', 'quiet', 'loglevel=3', 'panic=-1', 'reboot=t', ...clock, 'rdinit=/init'];
-  return [...kernel, '--', 'boot', ...bootWords].join(' ');
+  return [...kernel, '--', 'boot', ...words].join(' ');
 }

@@ -25,14 +25,14 @@ export interface QemuStart {
   readonly rootDir: string;
   /** Belongs to `uid` until QEMU has made its sockets there, then to root. */
   readonly runDir: string;
+  /** A file QEMU sees at `/work/ram`; null when its memory is its own. */
+  readonly ramPath: string | null;
   /** Files of control groups to join before anything else. */
   readonly groupFiles: readonly string[];
   /** The program and its arguments, as QEMU's own root names them. */
   readonly argv: readonly string[];
   /** Open files it inherits, from descriptor 3 on. */
   readonly files: readonly number[];
-  /** Called with the new process as soon as it exists. */
-  readonly onStarted: (ref: ProcessRef) => Promise<void>;
 }
 
 const greetingTimeoutMs = 20_000;
@@ -52,7 +52,6 @@ export async function startQemu(start: QemuStart): Promise<QemuProcess> {
   try {
     const ref = child.pid === undefined ? null : await findProcess(child.pid);
     if (ref === null) throw new AppError('provision_failed', await end.ended);
-    await start.onStarted(ref);
     const qmp = await connectQmp(controlSocket(runDir), { timeoutMs: greetingTimeoutMs, signal: end.gone });
     // From here on nothing QEMU does, even if its guest took it over, can put something else in the place of its sockets.
     await chown(runDir, 0, 0);
@@ -80,8 +79,8 @@ function controlSocket(runDir: string): string {
   return join(runDir, qemuSockets.control);
 }
 
-function spawnJailed({ agentPath, uid, networkNamespace, rootDir, runDir, ...rest }: QemuStart): ChildProcess {
-  const walls = [uid, networkNamespace ?? 'none', rootDir, runDir, ...rest.groupFiles].map(String);
+function spawnJailed({ agentPath, uid, networkNamespace, rootDir, runDir, ramPath, ...rest }: QemuStart): ChildProcess {
+  const walls = [uid, networkNamespace ?? 'none', rootDir, runDir, ramPath ?? 'none', ...rest.groupFiles].map(String);
   const child = spawn(agentPath, ['jail', ...walls, '--', ...rest.argv], {
     stdio: ['ignore', 'ignore', 'pipe', ...rest.files],
     env: {},

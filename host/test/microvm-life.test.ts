@@ -74,9 +74,10 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
     await machine.guest.exec({ argv: ['/bin/sh', '-c', flood], env: {}, cwd: '/', processId: 7 });
     machine.guest.close();
     const { installationId } = JSON.parse(await readFile(join(test.dataDir, 'installation.json'), 'utf8'));
+    const { vesselId } = await readState(test, 'passed-on');
     // News of a host's end and the next one's greeting overtake one another in the guest; each round is another try.
     for (let round = 0; round < 20; round++) {
-      const guest = await connectGuest(`/run/caisson/${installationId}/passed-on/agent.sock`, { isPort: true });
+      const guest = await connectGuest(`/run/caisson/${installationId}/${vesselId}/agent.sock`, { isPort: true });
       const process = await guest.attach(7, 0);
       let seenBytes = 0;
       for await (const { bytes } of process?.output() ?? []) {
@@ -107,8 +108,12 @@ async function startAndKillHost(test: DriverUnderTest): Promise<void> {
   await exit;
 }
 
-async function qemuPid({ dataDir }: DriverUnderTest, capsuleId: string): Promise<number> {
-  return JSON.parse(await readFile(join(dataDir, 'capsules', capsuleId, 'state.json'), 'utf8')).process.pid;
+async function qemuPid(test: DriverUnderTest, capsuleId: string): Promise<number> {
+  return (await readState(test, capsuleId)).process.pid;
+}
+
+async function readState({ dataDir }: DriverUnderTest, capsuleId: string) {
+  return JSON.parse(await readFile(join(dataDir, 'capsules', capsuleId, 'state.json'), 'utf8'));
 }
 
 async function crash(machine: Machine): Promise<string> {

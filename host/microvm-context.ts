@@ -1,0 +1,26 @@
+import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
+import type { Installation } from './container-layout.ts';
+import type { ContainerNetwork } from './container-network.ts';
+import type { HeldMachine } from './microvm-machine.ts';
+import type { TemplateStore } from './microvm-template.ts';
+import type { Accelerator } from './qemu-arguments.ts';
+import type { QemuKit } from './qemu-kit.ts';
+
+/** Everything a microvm driver has once, for all its machines. */
+export interface MicrovmContext {
+  readonly installation: Installation;
+  readonly hierarchy: CgroupHierarchy;
+  readonly kit: QemuKit;
+  readonly agentPath: string;
+  readonly initramfsPath: string;
+  readonly accelerator: Accelerator;
+  readonly tscKhz: number;
+  /** How long a machine may take from its first instruction to its agent's greeting. */
+  readonly bootTimeoutMs: number;
+  /** Network namespaces with a way out, for the QEMU of a machine that may have one. */
+  readonly network: ContainerNetwork;
+  /** Where new machines come from; null: each boots by itself. */
+  readonly templates: TemplateStore | null;
+  /** Machines this process holds. */
+  readonly live: Map<string, HeldMachine>;
+}
