@@ -1,6 +1,7 @@
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { expectNothingLeft } from '../host/test/nothing-left.ts';
-import { microvmProblem, testKitsDir } from '../host/test/test-kit.ts';
+import { microvmProblem, seedAccelerator, testKitsDir } from '../host/test/test-kit.ts';
 import { jsonLines } from './program.ts';
 import { expectCleared, type Rig, startRig } from './rig.ts';
 
@@ -12,10 +13,11 @@ describe.skipIf(problem !== null)('with a virtual machine for every job', () => 
   let rig: Rig;
   beforeAll(async () => {
     rig = await startRig({ CAISSON_KITS_DIR: testKitsDir });
+    await seedAccelerator(join(rig.dataDir, 'host', 'microvm'));
   });
   afterEach(async () => {
     await expectCleared(rig.dataDir);
-    await expectNothingLeft(`${rig.dataDir}/host/microvm`);
+    await expectNothingLeft(join(rig.dataDir, 'host', 'microvm'));
   });
   afterAll(() => rig.end());
 

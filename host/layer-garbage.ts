@@ -1,9 +1,9 @@
-import { rename } from 'node:fs/promises';
+import { rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { diskRoom } from './disk-room.ts';
 import { chooseLayersToDelete } from './layer-collect.ts';
-import { diffDir } from './layer-overlay.ts';
+import { diffDir, layerDiskPath } from './layer-overlay.ts';
 import { type Layer, setMark, writeMeta } from './layer-record.ts';
 import { type Collection, inTurn, type LayerState, needLayer } from './layer-state.ts';
 import { diskUsage, removeTree } from './layer-tree.ts';
@@ -41,7 +41,7 @@ async function collect(state: LayerState): Promise<{ readonly freedBytes: number
 
 /** With too little room for new work the budget is as much smaller. */
 async function unlist(state: LayerState, shortBytes: number): Promise<readonly Layer[]> {
-  const layers = [...state.layers.values()].map(collectable);
+  const layers = await Promise.all([...state.layers.values()].map((layer) => collectable(state, layer)));
   const totalBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const doomed = chooseLayersToDelete(layers, {
     budgetBytes: Math.min(state.options.budgetBytes, shortBytes > 0 ? totalBytes - shortBytes : totalBytes),
@@ -62,9 +62,12 @@ function goneDir(state: LayerState, layer: Layer): string {
   return join(state.root, `.tmp-gone-${layer.dirName}`);
 }
 
-function collectable(layer: Layer) {
+async function collectable(state: LayerState, layer: Layer) {
   const { meta, released, usedAtMs } = layer;
-  return { ...meta, sizeBytes: meta.sizeBytes ?? 0, held: layer.holders.size > 0, released, usedAtMs };
+  // Made later than the rest, if at all.
+  const asDisk = await stat(layerDiskPath(diffDir(state.root, layer.dirName))).catch(() => null);
+  const sizeBytes = (meta.sizeBytes ?? 0) + (asDisk?.size ?? 0);
+  return { ...meta, sizeBytes, held: layer.holders.size > 0, released, usedAtMs };
 }
 
 async function measure(state: LayerState): Promise<void> {

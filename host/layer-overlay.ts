@@ -17,6 +17,11 @@ export function diffDir(root: string, dirName: string): string {
   return join(root, dirName, 'diff');
 }
 
+/** Where the same content is as a disk for virtual machines, once one has needed it. */
+export function layerDiskPath(directory: string): string {
+  return `${directory}.erofs`;
+}
+
 /** A path as the value of a mount option. */
 export function escapeOption(path: string): string {
   return path.replace(/[\\:,]/g, (char) => `\\${char}`);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { asAppError } from './container-errors.ts';
 import { idMap } from './id-map.ts';
+import { layerDiskPath } from './layer-overlay.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
 import type { DiskChain, DiskFile } from './qemu-disks.ts';
@@ -127,7 +128,7 @@ async function diskBytes({ path, format }: DiskFile): Promise<number> {
  * so that it goes with its layer. Several callers at a time wait for one another. Throws `provision_failed`.
  */
 export async function layerDisk(kit: QemuKit, directory: string, note = (_: string) => {}): Promise<string> {
-  const path = `${directory}.erofs`;
+  const path = layerDiskPath(directory);
   if (await isFile(path)) return path;
   const running = underWay.get(path) ?? makeLayerDisk(kit, directory, path).finally(() => underWay.delete(path));
   underWay.set(path, running);
@@ -141,7 +142,7 @@ const underWay = new Map<string, Promise<void>>();
 async function makeLayerDisk(kit: QemuKit, directory: string, path: string): Promise<void> {
   const found = await stat(directory).catch(() => null);
   if (!found?.isDirectory()) throw new AppError('provision_failed', `the layer ${directory} is not here`);
-  const draft = `${path}.${process.pid}.new`;
+  const draft = `${path}.new`;
   await rm(draft, { force: true });
   // Outside a machine the owners are shifted, see `id-map.ts`; what belongs to this host's own users stays as it is.
   const offset = found.uid >= idMap.baseId ? -idMap.baseId : 0;

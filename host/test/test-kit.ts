@@ -1,9 +1,12 @@
+import { copyFile, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { chooseAccelerator } from '../accelerator-probe.ts';
 import { findQemuKit, prepareQemuKit } from '../qemu-kit.ts';
 
+const cacheDir = join(tmpdir(), 'caisson-test-cache');
 /** Where tests keep QEMU: fetched once per machine. */
-export const testKitsDir = join(tmpdir(), 'caisson-test-cache', 'kits');
+export const testKitsDir = join(cacheDir, 'kits');
 
 /** Null when micro-virtual machines can be tested here, else why not, said aloud. */
 export async function microvmProblem(): Promise<string | null> {
@@ -16,4 +19,12 @@ export async function microvmProblem(): Promise<string | null> {
     console.warn(`skipped: micro-virtual machines (${problem}); run: scripts/setup vm`);
     return problem;
   }
+}
+
+/** Has a driver's directory know which accelerator works, found once per boot of the machine for all tests. */
+export async function seedAccelerator(microvmDir: string): Promise<void> {
+  const dataDir = join(cacheDir, 'accelerator');
+  await chooseAccelerator({ dataDir, kitsDir: testKitsDir });
+  await mkdir(microvmDir, { recursive: true });
+  await copyFile(join(dataDir, 'accelerator-probe.json'), join(microvmDir, 'accelerator-probe.json'));
 }
