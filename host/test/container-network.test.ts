@@ -5,8 +5,8 @@ import { createConnection } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { debianSourceLines } from '../image-apt-sources.ts';
 import type { Machine } from '../machine-driver.ts';
+import { debianMirror } from './debian-mirror.ts';
 import { type HostServer, openHostServer, openPrivateNetwork, type PrivateNetwork } from './private-network.ts';
 import { openTestDriver, runInside, type TestDriver } from './test-driver.ts';
 
@@ -15,17 +15,6 @@ const run = promisify(execFile);
 const mirror = await debianMirror();
 if (mirror === null)
   console.warn('skipped: traffic to the internet, since no Debian archive over HTTP has an address here');
-
-async function debianMirror(): Promise<URL | null> {
-  const lines = await debianSourceLines('/etc/apt', 'bookworm');
-  const urls = lines.map((line) => new URL(line.split(' ')[1] ?? '')).filter(({ protocol }) => protocol === 'http:');
-  const [first] = urls;
-  if (first === undefined) return null;
-  return lookup(first.hostname).then(
-    () => first,
-    () => null,
-  );
-}
 
 describe('the network of a capsule', () => {
   let test: TestDriver;

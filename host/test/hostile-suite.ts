@@ -100,7 +100,10 @@ export function escapeSuite({ name, open, sharesKernel, serveAt = serveInside }:
     it("fill the host's table of connections", async () => {
       const connections = async () => Number(await readFile('/proc/sys/net/netfilter/nf_conntrack_count', 'utf8'));
       const countBefore = await connections();
-      const { stdout } = await attack(machine, '/bin/hostile-probe flows $PUBLIC', world.targets);
+      const { stdout } = await attack(machine, '/bin/hostile-probe flows $PUBLIC', {
+        ...world.targets,
+        timeoutMs: 60_000,
+      });
       expect(Number.parseInt(stdout, 10)).toBeGreaterThan(4_000);
       expect((await connections()) - countBefore).toBeLessThan(6_000);
       await expect.poll(() => greetingOf(world.targets.PUBLIC, 7001)).toBe('secret\n');
@@ -109,9 +112,13 @@ export function escapeSuite({ name, open, sharesKernel, serveAt = serveInside }:
 }
 
 /** A hang is no refusal, so everything ends after some seconds. */
-function attack(machine: Machine, script: string, targets: EscapeTargets) {
+function attack(
+  machine: Machine,
+  script: string,
+  { timeoutMs = 10_000, ...targets }: EscapeTargets & { timeoutMs?: number },
+) {
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...targets };
-  return runInside(machine, script, { env, timeoutMs: 10_000 });
+  return runInside(machine, script, { env, timeoutMs });
 }
 
 interface World {

@@ -6,12 +6,17 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { connectGuest } from '../guest-channel.ts';
 import type { Machine } from '../machine-driver.ts';
 import { readHostResolvers } from '../network-resolvers.ts';
+import { debianMirror } from './debian-mirror.ts';
 import type { DriverUnderTest } from './hostile-suite.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { runInside } from './test-driver.ts';
 import { microvmProblem, testKitsDir } from './test-kit.ts';
 
 const problem = await microvmProblem();
+/** An address outside that is there to be asked. */
+const mirror = await debianMirror();
+if (mirror === null)
+  console.warn('skipped: traffic to the internet, since no Debian archive over HTTP has an address here');
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 describe.skipIf(problem !== null)('a micro-virtual machine', () => {
@@ -41,6 +46,15 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
     expect(said.stderr).toMatch(/refused/);
     await machine.destroy();
     expect(await test.driver.list()).toEqual([]);
+  });
+
+  it.runIf(mirror !== null)('with a way out resolves names and reaches the internet', async () => {
+    const { hostname, port, pathname } = mirror ?? new URL('http://unreachable/');
+    const machine = await test.driver.create(test.spec('online', { egress: 'internet' }));
+    const request = `printf 'HEAD ${pathname} HTTP/1.0\\r\\nHost: ${hostname}\\r\\n\\r\\n' | nc -w 20 ${hostname} ${port || 80}`;
+    const { stdout, stderr } = await runInside(machine, request, { timeoutMs: 60_000 });
+    expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^HTTP\/1/) });
+    await machine.destroy();
   });
 
   it('runs behind walls that hold QEMU as well, and its death is told with the cause', async () => {
