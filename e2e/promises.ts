@@ -69,6 +69,14 @@ export const promises: readonly PromiseKept[] = [
       ...by('e2e/refusals.test.ts', {
         'a capsule dies underneath its job': 'a capsule that dies is replaced by a new one and the job passes',
       }),
+      ...by('host/test/finished-leases.test.ts', {
+        'a job that has ended is handed over again after a restart':
+          'a job that ended under an earlier host is not begun again',
+      }),
+      ...by('host/test/steady-clock.test.ts', {
+        "the host's clock is set while it is away":
+          'a run taken up after the clock was set by %d ms ends when its time is over',
+      }),
       ...by('host/test/run-journal.test.ts', {
         'a record is cut off in the middle': 'a tail torn at any byte is cut off and written again',
       }),
@@ -85,6 +93,17 @@ export const promises: readonly PromiseKept[] = [
       ...by('e2e/upgrade.test.ts', {
         'an upgrade in the middle of a build': 'a build begun under $title goes on under this one',
         'a control plane newer than its host': 'a host of $title serves a control plane of this one',
+      }),
+      ...by('server/test/migrate.test.ts', {
+        'the first version, with a build that runs':
+          'a build that runs on tables of the first version goes on after the migrations',
+        'a migration fails':
+          'a migration that fails half way leaves everything as it was, and goes through once it is right',
+        'the process is killed in a migration':
+          'a process killed in the middle of a migration leaves everything as it was, and the next start does it',
+        'several start at once': 'several that start at once apply each migration once',
+        'back to the version before':
+          'a version goes back to the one before when the newer one broke nothing, and is refused when it did',
       }),
     ],
   },
@@ -385,6 +404,8 @@ export const promises: readonly PromiseKept[] = [
       ...by('server/test/engine-host.test.ts', {
         'very many jobs wait for a host that is gone': 'jobs that wait for one host do not keep another idle',
         'several control planes place at once': 'a host is given no more than it has, whoever places',
+        'the disk of the host has filled since':
+          'a job that its host has no room for goes back to the queue and loses no attempt',
         'a build that cannot be changed': 'a build that cannot be changed does not keep the others of its host',
         'a large source on its way': 'a large source on its way keeps no other job waiting, and its lease is kept',
       }),
