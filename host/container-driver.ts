@@ -3,6 +3,7 @@ import { readFile, rm, rmdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { openCapsuleNetwork } from './capsule-network.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type BlankPool, createBlankPool, mostBlanks } from './container-blanks.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
@@ -10,7 +11,6 @@ import { keepAgent, prepareBlankRoot, prepareSkeleton } from './container-disk.t
 import { ignoringMissing } from './container-errors.ts';
 import { liftSharedLimits } from './container-host-settings.ts';
 import { type Installation, newVesselId, openInstallation, vesselLayoutOf } from './container-layout.ts';
-import { openContainerNetwork } from './container-network.ts';
 import { listCapsules, readStates, remainsOf, removeStrayVessels } from './container-remains.ts';
 import { removeVessels, startVessel, type VesselContext } from './container-vessel.ts';
 import { createGate } from './gate.ts';
@@ -92,7 +92,7 @@ async function open(
   }
   const states = await readStates(installation);
   await removeStrayVessels({ installation, hierarchy, blankRootDir, run }, states);
-  const network = await openContainerNetwork({
+  const network = await openCapsuleNetwork({
     installation,
     runRoot,
     poolSize: options.networkPoolSize ?? 8,

@@ -1,10 +1,10 @@
 import { access, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
+import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { isErrno } from './container-errors.ts';
 import { type CapsuleLayout, type Installation, layoutOf, vesselLayoutOf } from './container-layout.ts';
-import type { ContainerNetwork } from './container-network.ts';
 import { type CapsuleState, readState, writeState } from './container-state.ts';
 import { removeVessels } from './container-vessel.ts';
 import { removeTree } from './layer-tree.ts';
@@ -22,10 +22,7 @@ export interface RemainsContext {
  * A capsule this process does not hold, whatever there is of it. Its network slot is given back only when nothing on disk claims it
  * any more: another capsule may get it at once, and whoever comes for these remains again must not find it there.
  */
-export function remainsOf(
-  context: RemainsContext & { readonly network: ContainerNetwork },
-  capsuleId: string,
-): Remains {
+export function remainsOf(context: RemainsContext & { readonly network: CapsuleNetwork }, capsuleId: string): Remains {
   const { installation, network, run } = context;
   const layout = layoutOf(installation, capsuleId);
   const end = async (state: CapsuleState | null, unclaim: () => Promise<void>) => {

@@ -1,12 +1,12 @@
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
+import type { CapsuleNetwork } from './capsule-network.ts';
 import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { unmountBelow } from './container-disk.ts';
 import { asAppError } from './container-errors.ts';
 import { type Installation, newVesselId, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
-import type { ContainerNetwork } from './container-network.ts';
 import { findInit, isAlive, killStarters, type ProcessRef, waitUntilDead } from './container-process.ts';
 import type { Gate } from './gate.ts';
 import { connectGuest } from './guest-channel.ts';
@@ -22,7 +22,7 @@ import type { RunBriefly } from './resident-programs.ts';
 export interface VesselContext {
   readonly installation: Installation;
   readonly hierarchy: CgroupHierarchy;
-  readonly network: ContainerNetwork;
+  readonly network: CapsuleNetwork;
   readonly runtime: OciRuntime;
   /** What a vessel has as its root: places to mount on, and nothing else. */
   readonly blankRootDir: string;

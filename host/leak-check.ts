@@ -1,8 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { tableName } from './capsule-network.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { mountsBelow } from './container-disk.ts';
-import { tableName } from './container-network.ts';
 import { linkPrefix, namespacePrefix } from './network-slot.ts';
 import { runProgram } from './run-program.ts';
 

@@ -1,6 +1,6 @@
+import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import type { Installation } from './container-layout.ts';
-import type { ContainerNetwork } from './container-network.ts';
 import type { HeldMachine } from './microvm-machine.ts';
 import type { TemplateStore } from './microvm-template.ts';
 import type { Accelerator } from './qemu-arguments.ts';
@@ -18,7 +18,7 @@ export interface MicrovmContext {
   /** How long a machine may take from its first instruction to its agent's greeting. */
   readonly bootTimeoutMs: number;
   /** Network namespaces with a way out, for the QEMU of a machine that may have one. */
-  readonly network: ContainerNetwork;
+  readonly network: CapsuleNetwork;
   /** Where new machines come from; null: each boots by itself. */
   readonly templates: TemplateStore | null;
   /** Machines this process holds. */

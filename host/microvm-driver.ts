@@ -1,10 +1,10 @@
 import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { openCapsuleNetwork } from './capsule-network.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
 import { type Installation, openInstallation } from './container-layout.ts';
-import { openContainerNetwork } from './container-network.ts';
 import { buildAgent } from './guest-binary.ts';
 import type { Machine, MachineDriver } from './machine-driver.ts';
 import { adoptMachine, createMachine, remainsOf } from './microvm-boot.ts';
@@ -76,7 +76,7 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
   const initramfsPath = await prepareInitramfs(kit, agentPath);
   const states = await readStates(installation);
   await removeStrays({ installation, hierarchy }, states);
-  const network = await openContainerNetwork({
+  const network = await openCapsuleNetwork({
     ...{ installation, runRoot, run: runProgram },
     poolSize: options.networkPoolSize ?? 2,
     allowed: options.allowedTargets ?? [],

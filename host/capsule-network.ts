@@ -14,7 +14,7 @@ import type { RunBriefly } from './resident-programs.ts';
 /** A small part of what a host's table of connections holds. */
 const maxConnections = 4_096;
 
-export interface ContainerNetworkOptions {
+export interface CapsuleNetworkOptions {
   readonly installation: Installation;
   readonly runRoot: string;
   readonly poolSize: number;
@@ -27,7 +27,7 @@ export interface ContainerNetworkOptions {
   readonly run: RunBriefly;
 }
 
-export interface ContainerNetwork {
+export interface CapsuleNetwork {
   readonly pool: NetworkPool;
   /** The file to show as `/etc/resolv.conf` inside. */
   readonly resolvConfPath: string;
@@ -39,8 +39,8 @@ export interface ContainerNetwork {
   close(isLast: boolean): Promise<void>;
 }
 
-/** Puts the installation's addresses and packet rules in place and starts its pool of network namespaces. */
-export async function openContainerNetwork(options: ContainerNetworkOptions): Promise<ContainerNetwork> {
+/** Puts the installation's addresses and packet rules in place and starts its pool of network namespaces, for either driver. */
+export async function openCapsuleNetwork(options: CapsuleNetworkOptions): Promise<CapsuleNetwork> {
   const { installation, runRoot, taken, run } = options;
   const host = await readHostResolvers();
   const resolvers = options.resolvers ? { addresses: options.resolvers, extraLines: [], problem: null } : host;
