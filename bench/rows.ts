@@ -8,6 +8,7 @@ import { logLatency } from './log-latency.ts';
 import { logVolume } from './log-volume.ts';
 import { lostHost } from './lost-host.ts';
 import { memory } from './memory.ts';
+import { microvmCreate, microvmMemory } from './microvm.ts';
 import { parentToChild } from './parent-to-child.ts';
 import { plan } from './plan.ts';
 import type { Row } from './row.ts';
@@ -29,6 +30,8 @@ export const rows: readonly Row[] = [
   advanceLarge,
   forkMany,
   memory,
+  microvmCreate,
+  microvmMemory,
   hello,
   startUp,
 ];

@@ -139,6 +139,8 @@ int vm_boot(char **words);
 bool vm_become(char **words);
 /* vm-identity.c: what no two clones may have in common, before anything runs in them */
 void identity_frame(const struct frame *frame);
+/* In a machine that waits: `layers=<count>`, with disks that are there for this alone. */
+int vm_rehearse(char **words);
 /* Writes every disk's data out, for who is about to stop the machine. */
 int vm_sync(void);
 int vm_full(void);
@@ -148,8 +150,8 @@ int vm_tsc(void);
 bool network_up(const char *link);
 /* An address in a network of 256, and the way out; brings the link up. */
 bool network_address(const char *link, const char *address, const char *gateway);
-/* vm-files.c: gives QEMU the open files 3, 4, ... over its second control socket, as descriptor sets of these numbers */
-int vm_give_files(const char *socket_path, int count);
+/* vm-files.c: gives QEMU the open files 3, 4, ... over its second control socket, as one descriptor set of the given number each */
+int vm_give_files(const char *socket_path, char **sets);
 /* vm-jail.c: `<uid> <network namespace|none> <root> <run directory> <memory file|none> [<cgroup.procs>...] -- <program>...` */
 int run_jail(char **words);
 

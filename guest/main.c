@@ -57,10 +57,11 @@ int main(int count, char **arguments) {
   if (count >= 5 && strcmp(arguments[1], "listen") == 0 && strcmp(arguments[3], "--") == 0)
     return run_listen(arguments[2], arguments + 4);
   if (count >= 2 && strcmp(arguments[1], "boot") == 0) return vm_boot(arguments + 2);
+  if (count >= 2 && strcmp(arguments[1], "rehearse") == 0) return vm_rehearse(arguments + 2);
   if (count == 2 && strcmp(arguments[1], "sync") == 0) return vm_sync();
   if (count == 2 && strcmp(arguments[1], "full") == 0) return vm_full();
   if (count == 2 && strcmp(arguments[1], "tsc") == 0) return vm_tsc();
-  if (count >= 3 && strcmp(arguments[1], "give-files") == 0) return vm_give_files(arguments[2], count - 3);
+  if (count >= 3 && strcmp(arguments[1], "give-files") == 0) return vm_give_files(arguments[2], arguments + 3);
   if (count >= 9 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);
   if (count >= 8 && count % 2 == 0 && strcmp(arguments[1], "activate") == 0) return run_activate(count - 2, arguments + 2);
   if ((count == 2 || count == 3) && strcmp(arguments[1], "serve") == 0) return run_serve(arguments[2]);

@@ -44,9 +44,9 @@ static void await(int fd, const char *word) {
   fail("QEMU");
 }
 
-static void give(int socket_fd, int fd) {
+static void give(int socket_fd, int fd, int set) {
   char text[128];
-  int length = snprintf(text, sizeof text, "{\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":%d}}\n", fd);
+  int length = snprintf(text, sizeof text, "{\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":%d}}\n", set);
   struct iovec part = {text, (size_t)length};
   union {
     char bytes[CMSG_SPACE(sizeof(int))];
@@ -62,12 +62,12 @@ static void give(int socket_fd, int fd) {
   await(socket_fd, "\"return\"");
 }
 
-int vm_give_files(const char *socket_path, int count) {
+int vm_give_files(const char *socket_path, char **sets) {
   static const char negotiate[] = "{\"execute\":\"qmp_capabilities\"}\n";
   int fd = connect_to(socket_path);
   await(fd, "\"QMP\"");
   if (write(fd, negotiate, sizeof negotiate - 1) < 0) fail("send");
   await(fd, "\"return\"");
-  for (int file = FIRST_FD; file < FIRST_FD + count; file++) give(fd, file);
+  for (int i = 0; sets[i]; i++) give(fd, FIRST_FD + i, atoi(sets[i]));
   return 0;
 }

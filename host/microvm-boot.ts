@@ -27,7 +27,8 @@ import { insertDisks } from './qemu-disks.ts';
 import { loadDevices } from './qemu-migration.ts';
 import { continueMachine, machineStatus } from './qmp-commands.ts';
 
-const adoptTimeoutMs = 10_000;
+/** On a host that has just lost its process, others start at the same time. */
+const adoptTimeoutMs = 30_000;
 
 /** A vessel in which a machine can begin, and its agent as soon as that runs. */
 export interface Beginning {
@@ -38,6 +39,9 @@ export interface Beginning {
   /** What it has to hear before anything runs in it; null when it knows. */
   readonly words: ((disks: MachineDisks) => readonly string[]) | null;
 }
+
+/** What stands and waits to hear who it is. */
+export type WaitingClone = Omit<Beginning, 'words'>;
 
 /** A way to a vessel; the disks are being made meanwhile. */
 export type Begin = (disks: Promise<MachineDisks>) => Promise<Beginning>;
@@ -88,7 +92,8 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
     return guestWords({ spec, layerCount, resolvers });
   };
   if (template) {
-    const clone = await cloneTemplate(context, { shape: usual, template, cpus: spec.shape.cpus });
+    const kind = { shape: usual, cpus: spec.shape.cpus };
+    const clone = (await context.clones?.take(kind)) ?? (await cloneTemplate(context, { ...kind, template }));
     return { ...clone, words: wordsFor };
   }
   const all = await disks;
@@ -106,10 +111,10 @@ interface CloneOptions {
 }
 
 /** A machine that stands still and waits to hear who it is. On any failure nothing is left of it. */
-async function cloneTemplate(
+export async function cloneTemplate(
   context: MicrovmContext,
   { shape, template, cpus }: CloneOptions,
-): Promise<Omit<Beginning, 'words'>> {
+): Promise<WaitingClone> {
   const { ramPath, devicesPath } = template;
   const vessel = await startVessel(context, { shape, cpus, beginning: { kind: 'clone', of: 'template' }, ramPath });
   try {

@@ -2,6 +2,7 @@ import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import type { Installation } from './container-layout.ts';
 import type { HeldMachine } from './microvm-machine.ts';
+import type { ClonePool } from './microvm-pool.ts';
 import type { TemplateStore } from './microvm-template.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import type { QemuKit } from './qemu-kit.ts';
@@ -21,6 +22,8 @@ export interface MicrovmContext {
   readonly network: CapsuleNetwork;
   /** Where new machines come from; null: each boots by itself. */
   readonly templates: TemplateStore | null;
+  /** Clones that are kept ready; null: none are. */
+  readonly clones: ClonePool | null;
   /** Machines this process holds. */
   readonly live: Map<string, HeldMachine>;
 }

@@ -92,7 +92,7 @@ async function makeOwnDisk(
 }
 
 /** An empty file system of this size, sparse: it takes space on the host as the machine writes. */
-async function makeFirstDisk(kit: QemuKit, path: string, sizeBytes: number): Promise<DiskFile> {
+export async function makeFirstDisk(kit: QemuKit, path: string, sizeBytes: number): Promise<DiskFile> {
   const file = await open(path, 'wx', 0o600);
   await file.truncate(sizeBytes).finally(() => file.close());
   // Nobody waits for tables to be zeroed that a sparse file reads as zeroes anyway.

@@ -12,6 +12,7 @@ import type { MicrovmContext } from './microvm-context.ts';
 import { layerDisk } from './microvm-disk.ts';
 import { prepareInitramfs } from './microvm-initramfs.ts';
 import { microvmLayoutOf } from './microvm-layout.ts';
+import { mostWarmClones, openClonePool } from './microvm-pool.ts';
 import { microvmSnapshots } from './microvm-snapshot.ts';
 import { type MicrovmState, readMicrovmState } from './microvm-state.ts';
 import { openTemplates } from './microvm-template.ts';
@@ -38,6 +39,8 @@ export interface MicrovmDriverOptions {
   readonly bootTimeoutMs?: number;
   /** Whether machines are clones of one that booted. Default true. */
   readonly templates?: boolean;
+  /** Most clones kept ready ahead of need; 0 makes each when it is needed. By the host's memory when not given, and never more. */
+  readonly clonePoolSize?: number;
   /** The agent's binary; built when missing. */
   readonly agentPath?: string;
   /** Gets short lines while QEMU is fetched. */
@@ -46,6 +49,10 @@ export interface MicrovmDriverOptions {
 
 /** What the microvm body offers besides the port. */
 export interface MicrovmDriver extends MachineDriver {
+  /** Resolves with how many clones are ready, when these are as many as wanted. */
+  clonesReady(): Promise<number>;
+  /** The process of a machine this process holds, to be measured; null when there is none. */
+  qemuPid(capsuleId: string): number | null;
   /** Why names will not resolve inside machines; null when they will. */
   readonly networkProblem: string | null;
   /** Turns a directory that never changes into a disk, which otherwise the first machine that has it waits for. */
@@ -95,11 +102,11 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
     bootTimeoutMs,
     network,
   };
-  return {
-    ...vessels,
-    templates: options.templates === false ? null : await openTemplates(vessels),
-    live: new Map(),
-  };
+  const templates = options.templates === false ? null : await openTemplates(vessels);
+  const context = { ...vessels, templates, clones: null, live: new Map() };
+  const clones =
+    templates && (await openClonePool(context, Math.min(options.clonePoolSize ?? Infinity, mostWarmClones())));
+  return { ...context, clones };
 }
 
 /** Of every machine that is known, whoever started it. */
@@ -127,6 +134,8 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: true },
     memory: microvmSnapshots(context),
+    clonesReady: async () => (await context.clones?.filled()) ?? 0,
+    qemuPid: (capsuleId) => live.get(capsuleId)?.vessel.qemu.ref.pid ?? null,
     networkProblem: context.network.problem,
     async prepareLayer(directory, progress) {
       await layerDisk(kit, directory, progress);
@@ -152,7 +161,8 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
 
 /** With no machine left, nothing of the installation stays but its files. */
 async function closeDriver(context: MicrovmContext): Promise<void> {
-  const { installation, hierarchy, network } = context;
+  const { installation, hierarchy, network, clones } = context;
+  await clones?.close();
   const isLast = (await listMachines(context)).length === 0;
   await network.close(isLast);
   if (!isLast) return;

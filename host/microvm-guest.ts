@@ -11,7 +11,7 @@ const eventsBytesMax = 4_096;
 /** Runs a command of the agent's own program to its end; throws when it fails or takes too long. */
 export async function runAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<void> {
   const run = async () => {
-    const process = await guest.exec({ argv: [agentProgram, command], env: {}, cwd: '/', timeoutMs });
+    const process = await guest.exec({ argv: [agentProgram, ...command.split(' ')], env: {}, cwd: '/', timeoutMs });
     const { exitCode } = await process.exit;
     process.forget();
     if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);

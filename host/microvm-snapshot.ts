@@ -4,7 +4,15 @@ import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from './machine-driver.ts';
-import { type Beginning, createFrom, dropVessel, greetLater, holdMachine, releaseNetwork } from './microvm-boot.ts';
+import {
+  type Beginning,
+  createFrom,
+  dropVessel,
+  greetLater,
+  holdMachine,
+  releaseNetwork,
+  type WaitingClone,
+} from './microvm-boot.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { disksAgain, ownDisk } from './microvm-disk.ts';
 import { beginImage, type MemoryImage, memoryImageIn, publishImage, readImage, syncFile } from './microvm-image.ts';
@@ -24,9 +32,9 @@ const copyTimeoutMs = 600_000;
 /** Snapshots that hold memory, of the machines this process holds. */
 export function microvmSnapshots(context: MicrovmContext): MemorySnapshots {
   return {
-    snapshot: (capsuleId, directory) => snapshot(context, heldOf(context, capsuleId), directory).catch(asFailure),
+    snapshot: (capsuleId, directory) => snapshot(context, capsuleId, directory).catch(asFailure),
     restore: (directory, spec) => createFrom(context, spec, () => cloneSnapshot(context, directory, spec)),
-    suspend: (capsuleId) => suspend(context, heldOf(context, capsuleId)).catch(asFailure),
+    suspend: (capsuleId) => suspend(context, capsuleId).catch(asFailure),
     wake: (spec) => wake(context, spec).catch(asFailure),
   };
 }
@@ -49,7 +57,8 @@ async function save({ vessel }: HeldMachine, { ramPath }: MicrovmLayout, image: 
   await takeDevices(vessel, image.devicesPath);
 }
 
-async function snapshot(context: MicrovmContext, machine: HeldMachine, directory: string): Promise<void> {
+async function snapshot(context: MicrovmContext, capsuleId: string, directory: string): Promise<void> {
+  const machine = heldOf(context, capsuleId);
   const layout = await cloneLayoutOf(context, machine);
   const image = await beginImage(directory);
   try {
@@ -82,11 +91,7 @@ async function cloneLayoutOf({ installation }: MicrovmContext, { capsuleId }: Ma
 }
 
 /** A vessel that stands where an image stopped. On any failure nothing is left of it. */
-async function cloneImage(
-  context: MicrovmContext,
-  image: MemoryImage,
-  cpus: number,
-): Promise<Omit<Beginning, 'words'>> {
+async function cloneImage(context: MicrovmContext, image: MemoryImage, cpus: number): Promise<WaitingClone> {
   const shape = await readImage(context, image);
   const { ramPath } = image;
   const vessel = await startVessel(context, { shape, cpus, beginning: { kind: 'clone', of: 'one' }, ramPath });
@@ -111,7 +116,8 @@ function suspendedImage({ stateDir }: MicrovmLayout): string {
   return join(stateDir, 'memory');
 }
 
-async function suspend(context: MicrovmContext, machine: HeldMachine): Promise<void> {
+async function suspend(context: MicrovmContext, capsuleId: string): Promise<void> {
+  const machine = heldOf(context, capsuleId);
   const layout = await cloneLayoutOf(context, machine);
   const directory = suspendedImage(layout);
   await machine.resume();

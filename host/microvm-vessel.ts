@@ -19,7 +19,7 @@ import { adoptQemu, type QemuProcess, startQemu } from './qemu-process.ts';
 import { lastConsoleLines, machineStatus } from './qmp-commands.ts';
 
 /** What it takes to start vessels. */
-export type VesselContext = Omit<MicrovmContext, 'templates' | 'live'>;
+export type VesselContext = Omit<MicrovmContext, 'templates' | 'clones' | 'live'>;
 
 /** What cannot be changed of a machine once its QEMU runs. */
 export interface VesselShape {

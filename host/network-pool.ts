@@ -22,6 +22,7 @@ export interface NetworkPool {
   release(slot: NetworkSlot, isClean: boolean): void;
   /** Removes a slot that is in an unknown state. */
   discard(number: number): Promise<void>;
+  /** A slot that is known by its number, which belongs to its capsule until it is given back. */
   slot(number: number): NetworkSlot;
   /** Resolves when as many are ready as wanted and nothing is being given back. */
   filled(): Promise<void>;
@@ -82,7 +83,10 @@ export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
       await removeSlots([slotAt(state, number)], options.run);
       state.busy.delete(number);
     },
-    slot: (number) => slotAt(state, number),
+    slot(number) {
+      busy.add(number);
+      return slotAt(state, number);
+    },
     filled: () => settle(state),
     async close() {
       state.isClosed = true;

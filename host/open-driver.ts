@@ -66,6 +66,7 @@ async function openContainers(options: OpenDriverOptions, choice: DriverChoice):
 async function openMicrovms(options: OpenDriverOptions, choice: DriverChoice): Promise<OpenedDriver> {
   const { dataDir, config, networkPoolSize, progress } = options;
   const accelerator = choice.accelerator ?? 'tcg';
+  const clonePoolSize = config.blankCapsules ?? options.blankPoolSize;
   if (accelerator === 'tcg') progress('warning: capsules are emulated machines here, which is much slower');
   await clearContainers(dataDir);
   const { microvmDir, kitsDir } = microvmPlaces({ dataDir, kitsDir: config.kitsDir });
@@ -73,6 +74,7 @@ async function openMicrovms(options: OpenDriverOptions, choice: DriverChoice): P
   const driver = await createMicrovmDriver({
     ...{ dataDir: microvmDir, kitsDir, accelerator, progress, ...networkOf(config) },
     ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
+    ...(clonePoolSize === undefined ? {} : { clonePoolSize }),
   });
   const { networkProblem, prepareLayer } = driver;
   return { driver, choice, networkProblem, prepareLayer };
@@ -92,7 +94,8 @@ async function clearMicrovms({ dataDir, config }: OpenDriverOptions): Promise<vo
   if (!(await hasRemains(microvmDir))) return;
   const { createMicrovmDriver } = await import('./microvm-driver.ts');
   // Nothing is booted, so any accelerator will do.
-  await destroyAll(await createMicrovmDriver({ dataDir: microvmDir, kitsDir, accelerator: 'kvm', networkPoolSize: 0 }));
+  const idle = { accelerator: 'kvm', networkPoolSize: 0, templates: false } as const;
+  await destroyAll(await createMicrovmDriver({ dataDir: microvmDir, kitsDir, ...idle }));
 }
 
 async function destroyAll(driver: MachineDriver): Promise<void> {

@@ -23,34 +23,44 @@ export interface DiskInsertion {
   readonly runDir: string;
   readonly qmp: QmpClient;
   readonly disks: readonly DiskChain[];
+  /** Whether other disks come into their places later. */
+  readonly isRehearsal?: boolean;
 }
 
-/** Descriptors 0 to 2 are the standard streams. */
-const firstSet = 3;
+/** Numbers of sets of files in QEMU. */
+const firstSets = { real: 1, rehearsal: 500 } as const;
 
 /**
  * Puts disks into a QEMU whose guest has not looked at their places yet, the first into place 0. QEMU gets them as open files and every
  * chain spelled out: it needs no path, and what a disk written by a stranger says lies under it is not looked at. Throws `io_error`.
  */
-export async function insertDisks({ agentPath, runDir, qmp, disks }: DiskInsertion): Promise<void> {
+export async function insertDisks({
+  agentPath,
+  runDir,
+  qmp,
+  disks,
+  isRehearsal = false,
+}: DiskInsertion): Promise<void> {
   const files = disks.flatMap(({ writable, chain }) =>
     chain.map(({ path }, depth) => ({ path, isWritten: writable && depth === 0 })),
   );
-  await giveFiles(agentPath, join(runDir, qemuSockets.files), files);
-  let set = firstSet;
+  let set: number = isRehearsal ? firstSets.rehearsal : firstSets.real;
+  const sets = files.map((_, index) => set + index);
+  await giveFiles([agentPath, 'give-files', join(runDir, qemuSockets.files), ...sets.map(String)], files);
   for (const [number, { writable, chain }] of disks.entries()) {
     const place = diskPlace(number);
+    const node = isRehearsal ? `${place}-rehearsal` : place;
     const numbered = chain.map(({ format }) => ({ format, set: set++ }));
     await qmp.execute('blockdev-add', {
       ...blockNode(numbered),
-      'node-name': place,
+      'node-name': node,
       'read-only': !writable,
       // Nothing a machine writes is promised to survive a loss of power before it is kept, and keeping it syncs.
       cache: { 'no-flush': true },
       ...(writable ? { discard: 'unmap', 'detect-zeroes': 'unmap' } : {}),
     });
     const device = `/machine/peripheral/${place}`;
-    await qmp.execute('qom-set', { path: device, property: 'drive', value: place });
+    await qmp.execute('qom-set', { path: device, property: 'drive', value: node });
   }
 }
 
@@ -66,8 +76,7 @@ function blockNode([top, ...below]: readonly NumberedFile[]): object {
 }
 
 async function giveFiles(
-  agentPath: string,
-  socketPath: string,
+  argv: readonly [string, ...string[]],
   files: readonly { readonly path: string; readonly isWritten: boolean }[],
 ): Promise<void> {
   const opened = await Promise.allSettled(
@@ -78,15 +87,14 @@ async function giveFiles(
       if (result.status === 'rejected') throw result.reason;
       return result.value.fd;
     });
-    await runGiver(agentPath, socketPath, fds);
+    await runGiver(argv, fds);
   } finally {
     await Promise.all(opened.map((result) => (result.status === 'fulfilled' ? result.value.close() : undefined)));
   }
 }
 
-function runGiver(agentPath: string, socketPath: string, fds: readonly number[]): Promise<void> {
-  const words = ['give-files', socketPath, ...fds.map(String)];
-  const child = spawn(agentPath, words, { stdio: ['ignore', 'ignore', 'pipe', ...fds], env: {} });
+function runGiver([program, ...words]: readonly [string, ...string[]], fds: readonly number[]): Promise<void> {
+  const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe', ...fds], env: {} });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let said = '';
   child.stderr?.on('data', (chunk) => {

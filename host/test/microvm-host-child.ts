@@ -1,25 +1,56 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
 import { createMicrovmDriver } from '../microvm-driver.ts';
 
-/** A host process to be killed: creates one machine with a process that counts, and says so. */
+/**
+ * A host process to be killed: creates one machine with a process that counts, and says so; or takes it through a scene and kills
+ * itself, or its machine's QEMU, at one of the crash points.
+ */
 const text = { type: 'string', default: '' } as const;
-const { values } = parseArgs({ options: { 'data-dir': text, 'kits-dir': text, image: text, 'die-at': text } });
-const { 'data-dir': dataDir, 'kits-dir': kitsDir, image, 'die-at': dieAt } = values;
-watchCrashPoints((name) => {
-  if (name === dieAt) process.kill(process.pid, 'SIGKILL');
+const { values } = parseArgs({
+  options: {
+    ...{ 'data-dir': text, 'kits-dir': text, image: text, 'die-at': text },
+    ...{ victim: { type: 'string', default: 'host' }, scene: { type: 'string', default: 'none' } },
+  },
 });
-const driver = await createMicrovmDriver({ dataDir, kitsDir, accelerator: 'tcg', networkPoolSize: 0 });
-const machine = await driver.create({
+const { 'data-dir': dataDir, 'kits-dir': kitsDir, image, 'die-at': dieAt, victim, scene } = values;
+const stateFile = join(dataDir, 'capsules/orphan/state.json');
+watchCrashPoints((name) => {
+  if (name !== dieAt) return;
+  process.kill(victim === 'host' ? process.pid : JSON.parse(readFileSync(stateFile, 'utf8')).process.pid, 'SIGKILL');
+});
+const driver = await createMicrovmDriver({
+  dataDir,
+  kitsDir,
+  accelerator: 'tcg',
+  networkPoolSize: 0,
+  clonePoolSize: 0,
+});
+const spec = {
   capsuleId: 'orphan',
   layers: [image],
   shape: { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 },
   egress: 'internet',
   readOnlyBinds: [],
   hostname: 'orphan',
-});
-const script = 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done';
+} as const;
+const machine = await driver.create(spec);
+const script = 'i=0; while :; do i=$((i+1)); echo $i; echo $i > /dev/shm/count; sleep 0.05; done';
 await machine.guest.exec({ argv: ['/bin/sh', '-c', script], env: { PATH: '/bin' }, cwd: '/', processId: 7 });
-console.log('ready');
-if (dieAt !== '') await machine.destroy();
-setInterval(() => {}, 1_000);
+if (scene === 'none') {
+  console.log('ready');
+  setInterval(() => {}, 1_000);
+} else {
+  await play().catch(() => {});
+  await driver.destroy('orphan');
+  process.exit(0);
+}
+
+async function play(): Promise<void> {
+  if (scene === 'snapshot') await driver.memory?.snapshot('orphan', join(dataDir, 'snapshot'));
+  if (scene !== 'suspend') return;
+  await driver.memory?.suspend('orphan');
+  await driver.memory?.wake(spec);
+}

@@ -17,6 +17,7 @@ export async function openMicrovmTestDriver(options: Partial<MicrovmDriverOption
     kitsDir: testKitsDir,
     accelerator: 'tcg',
     networkPoolSize: 0,
+    clonePoolSize: 0,
     ...options,
   });
   return {
