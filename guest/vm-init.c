@@ -67,9 +67,6 @@ static bool read_line(const char *path, char *line, size_t size) {
   return true;
 }
 
-/* A driver that finds its devices by itself looks at every disk at once; which ones are real is known later. */
-static void probe_by_itself(bool probes) { write_text("/sys/bus/virtio/drivers_autoprobe", probes ? "1" : "0", 0644); }
-
 static int visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
 /* In the order of their names, which the host numbered so that each finds what it needs. */
@@ -80,10 +77,7 @@ static void load_modules(const char *directory) {
   for (int i = 0; i < count; i++) {
     snprintf(path, sizeof path, "%s/%s", directory, entries[i]->d_name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool is_disk_driver = strstr(path, "virtio_blk");
-    if (is_disk_driver) probe_by_itself(false);
     if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)) give_up("module", path);
-    if (is_disk_driver) probe_by_itself(true);
     close(fd);
     unlink(path); /* the memory of a template is shared, but not free */
   }
@@ -110,41 +104,17 @@ static void find_device(const char *class, const char *attribute, const char *va
   give_up("device", value);
 }
 
-static int is_device(const struct dirent *entry) { return strncmp(entry->d_name, "virtio", 6) == 0; }
-
-/* What a disk's device says of itself: its number, or -1. `name` becomes its name among the devices. */
-static int disk_number(const char *device, char *name, size_t size) {
+/* Every place for a disk has a device, whether or not there is one yet; a clone finds them where its template did. */
+static void find_disks(void) {
   char path[PATH_MAX], serial[64];
-  int number = -1;
-  snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/block", device);
-  DIR *directory = opendir(path);
+  DIR *directory = opendir("/sys/class/block");
   for (struct dirent *entry; directory && (entry = readdir(directory));) {
-    if (entry->d_name[0] == '.') continue;
     snprintf(path, sizeof path, "/sys/class/block/%s/serial", entry->d_name);
-    if (!read_line(path, serial, sizeof serial) || strncmp(serial, "disk", 4) != 0) continue;
-    number = atoi(serial + 4);
-    snprintf(name, size, "/dev/%.20s", entry->d_name);
+    if (entry->d_name[0] == '.' || !read_line(path, serial, sizeof serial) || strncmp(serial, "disk", 4) != 0) continue;
+    int number = atoi(serial + 4);
+    if (number >= 0 && number < DISKS_MAX) snprintf(disks[number], sizeof disks[number], "/dev/%.20s", entry->d_name);
   }
   if (directory) closedir(directory);
-  return number;
-}
-
-/* Gives disks to their driver until all that are wanted are there. The last device has the first number. */
-static void bind_disks(int wanted) {
-  struct dirent **entries;
-  char path[PATH_MAX], kind[16], name[32];
-  int count = scandir("/sys/bus/virtio/devices", &entries, is_device, versionsort), found = 0;
-  for (int i = count - 1; i >= 0 && found < wanted; i--) {
-    snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", entries[i]->d_name);
-    if (!read_line(path, kind, sizeof kind) || strcmp(kind, "0x0002") != 0) continue;
-    write_text("/sys/bus/virtio/drivers/virtio_blk/bind", entries[i]->d_name, 0);
-    int number = disk_number(entries[i]->d_name, name, sizeof name);
-    if (number < 0 || number >= DISKS_MAX) continue;
-    strcpy(disks[number], name);
-    if (number < wanted) found++;
-  }
-  errno = ENODEV;
-  if (found < wanted) give_up("device", "disk");
 }
 
 static void mount_disk(int number, const char *target, bool writable) {
@@ -295,13 +265,11 @@ static struct boot read_words(char **words) {
 /* From a kernel without disks to the root of this machine. */
 static void settle(const struct boot *boot) {
   umask(0);
-  bind_disks(1 + boot->layers + boot->bind_count);
   mount_root(boot);
   mount_inside();
   mount_binds(boot);
   enter_root();
   set_limits(boot);
-  network_up("lo");
   if (boot->address && boot->gateway) {
     /* There is no IPv6 outside yet: a try has to fail at once. */
     write_text("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1", 0644);
@@ -325,7 +293,9 @@ int vm_boot(char **words) {
   must_mount("sysfs", "/sys", "sysfs", 0, NULL);
   must_mount("devtmpfs", "/dev", "devtmpfs", 0, "mode=755");
   load_modules("/modules");
+  find_disks();
   find_device("/sys/class/virtio-ports", "name", "agent.0", port_path, sizeof port_path);
+  network_up("lo");
   is_machine = is_waiting = true;
   if (!words[0] || strcmp(words[0], "wait") != 0) vm_become(words);
   umask(022);
@@ -352,12 +322,6 @@ static void await_unmounted(void) {
   give_up("unmount", disks[0]);
 }
 
-static void unbind_disks(void) {
-  struct dirent **entries;
-  int count = scandir("/sys/bus/virtio/drivers/virtio_blk", &entries, is_device, versionsort);
-  for (int i = 0; i < count; i++) write_text("/sys/bus/virtio/drivers/virtio_blk/unbind", entries[i]->d_name, 0);
-}
-
 /*
  * Does what settling does, with the disks that are there now and where nobody sees it, and undoes it: under emulation, what was done once
  * is quicker the next time. The disks can be others afterwards.
@@ -366,7 +330,7 @@ int vm_rehearse(char **words) {
   is_waiting = true;
   struct boot boot = read_words(words);
   umask(0);
-  bind_disks(1 + boot.layers);
+  find_disks();
   pid_t child = fork();
   if (child == 0) {
     if (unshare(CLONE_NEWNS | CLONE_NEWUTS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) give_up("namespace", "/");
@@ -380,7 +344,6 @@ int vm_rehearse(char **words) {
   int status = 1;
   if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) return 1;
   await_unmounted();
-  unbind_disks();
   return 0;
 }
 

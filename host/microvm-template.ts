@@ -24,7 +24,7 @@ export interface TemplateStore {
 }
 
 /** Counts up when templates are made in another way. */
-const recipe = 1;
+const recipe = 2;
 const warmUps = 3;
 
 /**

@@ -107,9 +107,13 @@ export function diskPlace(number: number): string {
   return `disk${number}`;
 }
 
+/** As large as any disk that may come: the guest learns the size of the place, and the disk itself says how large it is. */
+const placeBytes = 2 ** 44;
+
 function placeArguments(number: number): readonly string[] {
   const place = diskPlace(number);
-  const empty = { driver: 'null-co', 'node-name': `${place}-empty`, size: 512, 'read-only': number > 0 };
+  const nothing = { driver: 'null-co', 'node-name': `${place}-empty`, 'read-zeroes': true };
+  const empty = { ...nothing, size: placeBytes, 'read-only': number > 0 };
   return [
     ...['-blockdev', JSON.stringify(empty)],
     ...['-device', `virtio-blk-device,id=${place},drive=${place}-empty,serial=${place}`],
