@@ -1,13 +1,18 @@
 import { defineConfig } from 'vitest/config';
 import TestOrder from './scripts/test-order.ts';
 
-export default defineConfig({
+const short = [
+  '{core,contracts,pipeline,host,server,cli,e2e,bench}/test/**/*.test.ts',
+  'e2e/*.test.ts',
+  'guest/test/*.test.ts',
+];
+/** What takes minutes and repeats at length what the others show in short: `npm run test:long`. */
+const long = ['**/*.long.test.ts'];
+
+export default defineConfig(({ mode }) => ({
   test: {
-    include: [
-      '{core,contracts,pipeline,host,server,cli,e2e,bench}/test/**/*.test.ts',
-      'e2e/*.test.ts',
-      'guest/test/*.test.ts',
-    ],
+    include: mode === 'long' ? long : short,
+    exclude: ['**/node_modules/**', ...(mode === 'long' ? [] : long)],
     reporters: ['default', './scripts/test-crashes.ts'],
     globalSetup: ['server/test/database-setup.ts'],
     testTimeout: 60_000,
@@ -15,4 +20,4 @@ export default defineConfig({
     maxWorkers: 2,
     sequence: { sequencer: TestOrder },
   },
-});
+}));

@@ -8,7 +8,7 @@ const slowFirst = [
   'e2e/microvm.test.ts',
   'e2e/upgrade.test.ts',
   'e2e/kill-apart.test.ts',
-  'host/test/microvm-template.test.ts',
+  'host/test/microvm-template.long.test.ts',
   'host/test/escape-microvm.test.ts',
   'server/test/engine-outage.test.ts',
   'server/test/crash-points.test.ts',
