@@ -5,12 +5,20 @@ import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
 import { openWarmCli, repositoryDir } from './warm-cli.ts';
 
 const running = 'with a Caisson that runs (`caisson up`)';
+const alone = 'that starts and ends one for itself';
 
 /** The first example as a person types it. */
 export const hello: Row = {
   id: 'hello',
   title: '`caisson run examples/hello` warm, wall minus the commands’ own time',
-  goals: [{ series: running, figure: 'p50', bound: '≤', limit: 1_500 }],
+  goals: [
+    { series: running, figure: 'p50', bound: '≤', limit: 1_500 },
+    {
+      ...{ series: alone, figure: 'p50', bound: '≤', limit: 1_500 },
+      whenMissed: (p50Of) =>
+        `of it ${p50Of(running)} are the build; the rest starts and ends PostgreSQL, host and control plane`,
+    },
+  ],
   obstacle: needsRoot,
   measure: measureHello,
 };
@@ -27,7 +35,7 @@ export const startUp: Row = {
 const ownMs = 300;
 
 async function measureHello(bench: Bench): Promise<Measured> {
-  const [alone, beside] = [noSamples(), noSamples()];
+  const [lone, beside] = [noSamples(), noSamples()];
   const cli = await openWarmCli(bench.say);
   const once = (samples: Samples) =>
     sample(samples, async () => {
@@ -39,7 +47,7 @@ async function measureHello(bench: Bench): Promise<Measured> {
       return ms - ownMs;
     });
   try {
-    for (let round = 0; round < bench.count(15) && !bench.signal.aborted; round++) await once(alone);
+    for (let round = 0; round < bench.count(15) && !bench.signal.aborted; round++) await once(lone);
     const up = await cli.up();
     await once(noSamples());
     for (let round = 0; round < bench.count(15) && !bench.signal.aborted; round++) await once(beside);
@@ -50,7 +58,7 @@ async function measureHello(bench: Bench): Promise<Measured> {
   return {
     series: [
       { name: running, role: 'ours', unit: 'ms', samples: beside },
-      { name: 'that starts and ends one for itself', role: 'ours', unit: 'ms', samples: alone },
+      { name: alone, role: 'ours', unit: 'ms', samples: lone },
     ],
     notes: [
       `From the shell: pack the source, upload it, render the pipeline in a capsule, four jobs in three generations, logs shown. The commands’ own time is the ${ownMs} ms its two forks sleep.`,

@@ -11,7 +11,11 @@ const chosen: readonly { id: string; what: string; which: 'p50' | 'p95'; series?
   },
   { id: 'parent-to-child', what: 'a step passed → first output of the step on its disk', which: 'p50' },
   { id: 'log-latency', what: 'a line written in a capsule → seen by a client', which: 'p95', series: '10,000 lines/s' },
-  { id: 'hello', what: '`caisson run examples/hello`, four steps, without their own time', which: 'p50' },
+  {
+    id: 'hello',
+    what: '`caisson run examples/hello` beside `caisson up`, without its commands’ own time',
+    which: 'p50',
+  },
   { id: 'memory', what: 'memory of an idle Caisson with its PostgreSQL', which: 'p50' },
 ];
 
