@@ -1,23 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ContainerDriver, createContainerDriver } from '../container-driver.ts';
+import { makeDataDir } from './driver-rig.ts';
 import { expectNothingLeft } from './nothing-left.ts';
 import { runInside } from './test-driver.ts';
-import { makeTinyImage } from './tiny-image.ts';
 
 describe('a host process killed by kill -9', () => {
   let dataDir: string;
   let imageDir: string;
 
   beforeAll(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
-    imageDir = join(dataDir, 'layers', 'tiny', 'diff');
-    await makeTinyImage(imageDir);
+    ({ dataDir, imageDir } = await makeDataDir());
   });
   afterAll(() => rm(dataDir, { recursive: true, force: true }));
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GuestProcess } from '../guest-link.ts';
 import { createLayerStore } from '../layer-disk.ts';
 import type { Machine } from '../machine-driver.ts';
-import type { DriverUnderTest } from './hostile-suite.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
 import { runInside } from './test-driver.ts';
 
 const megabyte = 2 ** 20;

@@ -6,7 +6,8 @@ import { promisify } from 'node:util';
 import { describe, vi } from 'vitest';
 import type { Machine } from '../machine-driver.ts';
 import { namespacePrefix } from '../network-slot.ts';
-import { type DriverUnderTest, escapeSuite, type Neighbour } from './hostile-suite.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
+import { escapeSuite, type Neighbour } from './hostile-suite.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { microvmProblem } from './test-kit.ts';
 

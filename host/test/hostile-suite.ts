@@ -5,24 +5,14 @@ import { createConnection, createServer, type Server } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Machine, MachineDriver, MachineSpec } from '../machine-driver.ts';
+import type { Machine } from '../machine-driver.ts';
 import { deviceOwners } from './device-owners.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
 import { type EscapeTargets, escapeCases } from './hostile-cases.ts';
 import { openPublicServer, type PublicServer } from './hostile-network.ts';
 import { buildHostileProgram } from './hostile-program.ts';
 import { type HostServer, openHostServer, openPrivateNetwork, type PrivateNetwork } from './private-network.ts';
 import { runInside } from './test-driver.ts';
-
-/** A driver on a directory of its own, as the suites of every driver want it. */
-export interface DriverUnderTest {
-  readonly driver: MachineDriver;
-  readonly dataDir: string;
-  /** A root filesystem with busybox, to use as the lowest layer. */
-  readonly imageDir: string;
-  spec(capsuleId: string, changes?: Partial<MachineSpec>): MachineSpec;
-  /** Destroys every capsule, closes the driver and fails when anything is left. */
-  end(): Promise<void>;
-}
 
 export interface SuiteOptions {
   readonly name: string;

@@ -1,15 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { Machine, MachineSpec } from '../machine-driver.ts';
-import { createMicrovmDriver, type MicrovmDriver } from '../microvm-driver.ts';
+import type { Machine, MachineDriver } from '../machine-driver.ts';
+import { makeDataDir } from './driver-rig.ts';
 import { expectNothingLeft } from './nothing-left.ts';
+import { smallSpec } from './small-spec.ts';
 import { runInside } from './test-driver.ts';
-import { microvmProblem, testKitsDir } from './test-kit.ts';
-import { makeTinyImage } from './tiny-image.ts';
+import { createEmulatedDriver, microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
 const points = await crashPointsOfMicrovms();
@@ -50,12 +49,10 @@ describe.skipIf(problem !== null)('micro-virtual machines', () => {
   let dataDir = '';
   let imageDir = '';
   beforeAll(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
-    imageDir = join(dataDir, 'layers', 'tiny', 'diff');
-    await makeTinyImage(imageDir);
+    ({ dataDir, imageDir } = await makeDataDir());
   });
   // What a test that failed left is not the next one's.
-  afterEach(async () => leaveNothing(await openDriver()));
+  afterEach(async () => leaveNothing(await createEmulatedDriver({ dataDir })));
   afterAll(() => rm(dataDir, { recursive: true, force: true }));
 
   it('are killed at every point', () => {
@@ -65,18 +62,21 @@ describe.skipIf(problem !== null)('micro-virtual machines', () => {
   it.each(cases)('whose host is killed at $point ($scene): the next one finds that it $fate', async (each) => {
     if (each.point.startsWith('template.')) await rm(join(dataDir, 'templates'), { recursive: true, force: true });
     expect(await runHost(each, 'host')).toEqual([null, 'SIGKILL']);
-    const driver = await openDriver();
+    const driver = await createEmulatedDriver({ dataDir });
     expect((await readdir(join(dataDir, 'templates'))).filter((name) => name.endsWith('.new'))).toEqual([]);
     const adopted = await driver.adopt('orphan');
     expect(adopted !== null).toBe(each.fate === 'runs');
-    const machine = each.fate === 'sleeps' ? await driver.memory?.wake(spec()) : adopted;
+    const machine =
+      each.fate === 'sleeps'
+        ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
+        : adopted;
     if (machine && each.scene !== 'create') await expectCounting(machine);
     await leaveNothing(driver);
   });
 
   it.each(losses)('whose QEMU is killed at $point ($scene) leave nothing', async (each) => {
     expect(await runHost(each, 'qemu')).toEqual([0, null]);
-    await leaveNothing(await openDriver());
+    await leaveNothing(await createEmulatedDriver({ dataDir }));
   });
 
   async function expectCounting(machine: Machine): Promise<void> {
@@ -88,7 +88,7 @@ describe.skipIf(problem !== null)('micro-virtual machines', () => {
     expect(second).toBeGreaterThan(first);
   }
 
-  async function leaveNothing(driver: MicrovmDriver): Promise<void> {
+  async function leaveNothing(driver: MachineDriver): Promise<void> {
     for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
     expect(await driver.list()).toEqual([]);
     await driver.close();
@@ -98,32 +98,10 @@ describe.skipIf(problem !== null)('micro-virtual machines', () => {
 
   async function runHost({ scene, point }: { scene: string; point: string }, victim: string): Promise<unknown> {
     const childPath = join(import.meta.dirname, 'microvm-host-child.ts');
-    const places = ['--data-dir', dataDir, '--kits-dir', testKitsDir, '--image', imageDir];
+    const places = ['--data-dir', dataDir, '--image', imageDir];
     const words = [...places, '--scene', scene, '--die-at', point, '--victim', victim];
     const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
     return once(child, 'exit');
-  }
-
-  function openDriver() {
-    return createMicrovmDriver({
-      dataDir,
-      kitsDir: testKitsDir,
-      accelerator: 'tcg',
-      networkPoolSize: 0,
-      clonePoolSize: 0,
-    });
-  }
-
-  function spec(): MachineSpec {
-    const shape = { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 };
-    return {
-      capsuleId: 'orphan',
-      layers: [imageDir],
-      shape,
-      egress: 'internet',
-      readOnlyBinds: [],
-      hostname: 'orphan',
-    };
   }
 });
 

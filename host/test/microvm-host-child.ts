@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
-import { createMicrovmDriver } from '../microvm-driver.ts';
+import { smallSpec } from './small-spec.ts';
+import { createEmulatedDriver } from './test-kit.ts';
 
 /**
  * A host process to be killed: creates one machine with a process that counts, and says so; or takes it through a scene and kills
@@ -11,31 +12,18 @@ import { createMicrovmDriver } from '../microvm-driver.ts';
 const text = { type: 'string', default: '' } as const;
 const { values } = parseArgs({
   options: {
-    ...{ 'data-dir': text, 'kits-dir': text, image: text, 'die-at': text },
+    ...{ 'data-dir': text, image: text, 'die-at': text },
     ...{ victim: { type: 'string', default: 'host' }, scene: { type: 'string', default: 'none' } },
   },
 });
-const { 'data-dir': dataDir, 'kits-dir': kitsDir, image, 'die-at': dieAt, victim, scene } = values;
+const { 'data-dir': dataDir, image, 'die-at': dieAt, victim, scene } = values;
 const stateFile = join(dataDir, 'capsules/orphan/state.json');
 watchCrashPoints((name) => {
   if (name !== dieAt) return;
   process.kill(victim === 'host' ? process.pid : JSON.parse(readFileSync(stateFile, 'utf8')).process.pid, 'SIGKILL');
 });
-const driver = await createMicrovmDriver({
-  dataDir,
-  kitsDir,
-  accelerator: 'tcg',
-  networkPoolSize: 0,
-  clonePoolSize: 0,
-});
-const spec = {
-  capsuleId: 'orphan',
-  layers: [image],
-  shape: { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 },
-  egress: 'internet',
-  readOnlyBinds: [],
-  hostname: 'orphan',
-} as const;
+const driver = await createEmulatedDriver({ dataDir });
+const spec = smallSpec('orphan', image, { egress: 'internet' });
 const machine = await driver.create(spec);
 const script = 'i=0; while :; do i=$((i+1)); echo $i; echo $i > /dev/shm/count; sleep 0.05; done';
 await machine.guest.exec({ argv: ['/bin/sh', '-c', script], env: { PATH: '/bin' }, cwd: '/', processId: 7 });

@@ -7,10 +7,10 @@ import { connectGuest } from '../guest-channel.ts';
 import type { Machine } from '../machine-driver.ts';
 import { readHostResolvers } from '../network-resolvers.ts';
 import { debianMirror } from './debian-mirror.ts';
-import type { DriverUnderTest } from './hostile-suite.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { runInside } from './test-driver.ts';
-import { microvmProblem, testKitsDir } from './test-kit.ts';
+import { microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
 /** An address outside that is there to be asked. */
@@ -113,7 +113,7 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
 
 async function startAndKillHost(test: DriverUnderTest): Promise<void> {
   const childPath = join(import.meta.dirname, 'microvm-host-child.ts');
-  const words = ['--data-dir', test.dataDir, '--kits-dir', testKitsDir, '--image', test.imageDir];
+  const words = ['--data-dir', test.dataDir, '--image', test.imageDir];
   const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [said] = await once(child.stdout, 'data');
   expect(String(said)).toBe('ready\n');

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Machine, MemorySnapshots } from '../machine-driver.ts';
-import type { DriverUnderTest } from './hostile-suite.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { runInside as runBriefly } from './test-driver.ts';
 import { microvmProblem } from './test-kit.ts';

@@ -1,43 +1,36 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openCgroup } from '../cgroup-capsule.ts';
 import { readCgroupHierarchy } from '../cgroup-hierarchy.ts';
-import { createMicrovmDriver, type MicrovmDriver } from '../microvm-driver.ts';
-import { expectNothingLeft } from './nothing-left.ts';
+import type { MicrovmDriver } from '../microvm-driver.ts';
+import type { DriverUnderTest } from './driver-rig.ts';
+import { openMicrovmTestDriver } from './microvm-test-driver.ts';
 import { runInside } from './test-driver.ts';
-import { microvmProblem, testKitsDir } from './test-kit.ts';
-import { makeTinyImage } from './tiny-image.ts';
+import { microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 describe.skipIf(problem !== null)('the pool of warm clones', () => {
-  let dataDir = '';
-  let imageDir = '';
-  let driver: MicrovmDriver;
+  let test: DriverUnderTest<MicrovmDriver>;
   beforeAll(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
-    imageDir = join(dataDir, 'layers', 'tiny', 'diff');
-    await makeTinyImage(imageDir);
-    driver = await openDriver();
+    test = await openMicrovmTestDriver({ clonePoolSize: 2 });
   });
   afterAll(async () => {
-    await driver.close();
-    await expectNothingLeft(dataDir);
-    await rm(dataDir, { recursive: true, force: true });
+    expect(await test.driver.list()).toEqual([]);
+    await test.end();
   });
 
   it('keeps nothing of what nobody asked for, and then as many as were asked for at a time', async () => {
-    expect(await driver.clonesReady()).toBe(0);
-    const machines = await Promise.all(['a', 'b'].map((id) => driver.create(spec(id))));
+    expect(await test.driver.clonesReady()).toBe(0);
+    const machines = await Promise.all(['a', 'b'].map((id) => test.driver.create(test.spec(id))));
     for (const machine of machines) await machine.destroy();
-    expect(await driver.clonesReady()).toBe(2);
+    expect(await test.driver.clonesReady()).toBe(2);
   });
 
   it('gives clones that are machines like any other, each with its own disk, names and random numbers', async () => {
-    const machines = await Promise.all(['c', 'd'].map((id) => driver.create(spec(id))));
+    const machines = await Promise.all(['c', 'd'].map((id) => test.driver.create(test.spec(id))));
     const look = 'hostname; cat /etc/machine-id; head -c 16 /dev/urandom | md5sum';
     const said = await Promise.all(
       machines.map((machine) => runInside(machine, `${look}; echo $$ > /root/mine; ls /root`)),
@@ -50,38 +43,23 @@ describe.skipIf(problem !== null)('the pool of warm clones', () => {
   });
 
   it('goes on without a clone that died', async () => {
-    expect(await driver.clonesReady()).toBe(2);
+    expect(await test.driver.clonesReady()).toBe(2);
     const ready = await readyClones();
     expect(ready).toHaveLength(2);
     for (const pid of ready) process.kill(pid, 'SIGKILL');
-    const machine = await driver.create(spec('e'));
+    const machine = await test.driver.create(test.spec('e'));
     expect(await runInside(machine, 'echo well')).toMatchObject({ stdout: 'well\n' });
     await machine.destroy();
-    await driver.clonesReady();
+    await test.driver.clonesReady();
   });
 
   /** Pids of the clones that stand ready. */
   async function readyClones(): Promise<readonly number[]> {
-    const { installationId } = JSON.parse(await readFile(join(dataDir, 'installation.json'), 'utf8'));
+    const { installationId } = JSON.parse(await readFile(join(test.dataDir, 'installation.json'), 'utf8'));
     const hierarchy = await readCgroupHierarchy();
     const vessels = await readdir(`/run/caisson/${installationId}`, { withFileTypes: true });
     const ids = vessels.filter((entry) => entry.isDirectory()).map(({ name }) => name);
     const groups = ids.map((id) => openCgroup(hierarchy, `caisson/${installationId}/${id}`).processes());
     return (await Promise.all(groups)).flat();
-  }
-
-  function openDriver() {
-    return createMicrovmDriver({
-      dataDir,
-      kitsDir: testKitsDir,
-      accelerator: 'tcg',
-      networkPoolSize: 0,
-      clonePoolSize: 2,
-    });
-  }
-
-  function spec(capsuleId: string) {
-    const shape = { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 };
-    return { capsuleId, layers: [imageDir], shape, egress: 'none', readOnlyBinds: [], hostname: capsuleId } as const;
   }
 });

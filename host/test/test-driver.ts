@@ -1,56 +1,18 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type ContainerDriver, type ContainerDriverOptions, createContainerDriver } from '../container-driver.ts';
 import type { ExecSpec } from '../guest-link.ts';
-import type { Machine, MachineSpec } from '../machine-driver.ts';
-import { expectNothingLeft } from './nothing-left.ts';
-import { makeTinyImage } from './tiny-image.ts';
+import type { Machine } from '../machine-driver.ts';
+import { type DriverUnderTest, openDriverRig } from './driver-rig.ts';
 
-export interface TestDriver {
-  readonly driver: ContainerDriver;
-  readonly dataDir: string;
-  /** A directory to use as the only layer. */
-  readonly imageDir: string;
-  /** What `create` takes, with a small shape and no network unless asked for. */
-  spec(capsuleId: string, changes?: Partial<MachineSpec>): MachineSpec;
-  /** Destroys every capsule, closes the driver, checks that nothing is left and removes the directory. */
-  end(): Promise<void>;
-}
+export type TestDriver = DriverUnderTest<ContainerDriver>;
 
 /** A container driver on a fresh data directory with a tiny image. */
-export async function openTestDriver(options: Partial<ContainerDriverOptions> = {}): Promise<TestDriver> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
-  const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
-  await makeTinyImage(imageDir);
-  const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0, ...options });
-  return {
-    driver,
-    dataDir,
-    imageDir,
-    spec: (capsuleId, changes = {}) => ({
-      ...smallSpec,
-      capsuleId,
-      layers: [imageDir],
-      hostname: capsuleId,
-      ...changes,
-    }),
-    async end() {
-      for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-      await driver.close();
-      await expectNothingLeft(dataDir);
-      await rm(dataDir, { recursive: true, force: true });
-    },
-  };
+export function openTestDriver(options: Partial<ContainerDriverOptions> = {}): Promise<TestDriver> {
+  return openDriverRig((dataDir) =>
+    createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0, ...options }),
+  );
 }
 
-const smallSpec = {
-  shape: { cpus: 1, memoryBytes: 128 * 1024 * 1024, diskBytes: 1024 ** 3, pids: 64 },
-  egress: 'none',
-  readOnlyBinds: [],
-} as const;
-
-export interface RunOutput {
+interface RunOutput {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;

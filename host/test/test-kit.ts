@@ -2,6 +2,7 @@ import { copyFile, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccelerator } from '../accelerator-probe.ts';
+import { createMicrovmDriver, type MicrovmDriver, type MicrovmDriverOptions } from '../microvm-driver.ts';
 import { findQemuKit, prepareQemuKit } from '../qemu-kit.ts';
 
 const cacheDir = join(tmpdir(), 'caisson-test-cache');
@@ -19,6 +20,16 @@ export async function microvmProblem(): Promise<string | null> {
     console.warn(`skipped: micro-virtual machines (${problem}); run: scripts/setup vm`);
     return problem;
   }
+}
+
+/** A microvm driver that keeps nothing ready unless told to. Emulated, since that works everywhere. */
+export function createEmulatedDriver(
+  options: Partial<MicrovmDriverOptions> & Pick<MicrovmDriverOptions, 'dataDir'>,
+): Promise<MicrovmDriver> {
+  return createMicrovmDriver({
+    ...{ kitsDir: testKitsDir, accelerator: 'tcg', networkPoolSize: 0, clonePoolSize: 0 },
+    ...options,
+  });
 }
 
 /** Has a driver's directory know which accelerator works, found once per boot of the machine for all tests. */
