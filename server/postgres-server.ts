@@ -33,7 +33,8 @@ const settings = {
   log_line_prefix: '',
 };
 
-const careless = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
+/** For a database nobody keeps, which many control planes at once work on. */
+const throwaway = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '400' };
 
 export interface ServerRequest {
   readonly postgres: string;
@@ -92,7 +93,7 @@ export function runServer(request: ServerRequest): ServerRun {
 }
 
 function commandLine({ postgres, clusterDir, durable }: ServerRequest): string[] {
-  const all = { ...settings, ...(durable ? {} : careless) };
+  const all = { ...settings, ...(durable ? {} : throwaway) };
   return [postgres, '-D', clusterDir, ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
 }
 

@@ -151,10 +151,15 @@ async function follow(link: Link, dispatcher: Dispatcher, { signal, failures }: 
     await link.host.acknowledge(batch);
     crashPoint('messages.acknowledged');
   });
+  const underWay = new Set<Promise<void>>();
   const acknowledge = (ack: RunAck, isLast: boolean): void => {
     // A host forgets a run with the last acknowledgement, and would begin it anew if it was handed over once more after that.
     const ready = isLast ? dispatcher.settled(ack.leaseId) : Promise.resolve();
-    ready.then(() => acks.add(ack)).catch(stop);
+    const acknowledged = ready
+      .then(() => acks.add(ack))
+      .catch(stop)
+      .finally(() => underWay.delete(acknowledged));
+    underWay.add(acknowledged);
   };
   const store = makeStore(link, { acknowledge, failures, stop, ended: attempt.signal });
   const queue = makeMessageQueue(store, stop);
@@ -165,6 +170,8 @@ async function follow(link: Link, dispatcher: Dispatcher, { signal, failures }: 
     signal.removeEventListener('abort', stop);
     attempt.abort();
     await queue.drain().catch(() => {});
+    // A host that is left for good forgets what is stored; one that is followed anew is told again.
+    if (signal.aborted) await Promise.all(underWay);
   }
 }
 
