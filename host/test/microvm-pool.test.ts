@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openCgroup } from '../cgroup-capsule.ts';
 import { readCgroupHierarchy } from '../cgroup-hierarchy.ts';
+import { findProcess, type ProcessRef, waitUntilDead } from '../container-process.ts';
 import type { MicrovmDriver } from '../microvm-driver.ts';
 import type { DriverUnderTest } from './driver-rig.ts';
 import { openMicrovmTestDriver } from './microvm-test-driver.ts';
@@ -46,20 +47,23 @@ describe.skipIf(problem !== null)('the pool of warm clones', () => {
     expect(await test.driver.clonesReady()).toBe(2);
     const ready = await readyClones();
     expect(ready).toHaveLength(2);
-    for (const pid of ready) process.kill(pid, 'SIGKILL');
+    for (const clone of ready) {
+      process.kill(clone.pid, 'SIGKILL');
+      await waitUntilDead(clone);
+    }
     const machine = await test.driver.create(test.spec('e'));
     expect(await runInside(machine, 'echo well')).toMatchObject({ stdout: 'well\n' });
     await machine.destroy();
     await test.driver.clonesReady();
   });
 
-  /** Pids of the clones that stand ready. */
-  async function readyClones(): Promise<readonly number[]> {
+  async function readyClones(): Promise<readonly ProcessRef[]> {
     const { installationId } = JSON.parse(await readFile(join(test.dataDir, 'installation.json'), 'utf8'));
     const hierarchy = await readCgroupHierarchy();
     const vessels = await readdir(`/run/caisson/${installationId}`, { withFileTypes: true });
     const ids = vessels.filter((entry) => entry.isDirectory()).map(({ name }) => name);
     const groups = ids.map((id) => openCgroup(hierarchy, `caisson/${installationId}/${id}`).processes());
-    return (await Promise.all(groups)).flat();
+    const clones = await Promise.all((await Promise.all(groups)).flat().map(findProcess));
+    return clones.filter((clone) => clone !== null);
   }
 });
