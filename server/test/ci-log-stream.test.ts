@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { connect } from 'node:net';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { notify } from '../engine/notifications.ts';
 import { signBuildToken } from '../identity/build-token.ts';
@@ -114,6 +115,22 @@ describe('a reader', () => {
       .values({ job_id: jobId, seq: 1, stream: 0, content: Buffer.from('x'), at: new Date(1_750_000_000_123) })
       .execute();
     expect(await reader.next()).toEqual(chunk(1, 'x'));
+  });
+
+  test('waits while the database is away, and gets the rest', async () => {
+    const reader = await open();
+    expect(await reader.next()).toEqual(history());
+    await rig.db.transaction().execute(async (tx) => {
+      await sql`lock table log_chunks`.execute(tx);
+      await notify(rig.db, 'job', jobId);
+      const endReads = sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where wait_event_type = 'Lock' and datname = current_database()`;
+      await expect.poll(async () => (await endReads.execute(rig.db)).rows.length).toBeGreaterThan(0);
+    });
+    await say('a');
+    await end();
+    expect(await reader.rest()).toEqual([chunk(1, 'a'), done]);
   });
 
   test('goes on where it stopped, by header or by query', async () => {

@@ -2,6 +2,7 @@ import { chunkFrame, doneFrame, heartbeatFrame, historyFrame, type LogChunk } fr
 import { decodeOutput } from '@caisson/contracts/ci/log-text';
 import type { Engine } from '../../engine/engine.ts';
 import type { Database } from '../../store/database.ts';
+import { databaseTrouble } from '../../store/database-trouble.ts';
 import { hasJobEnded, type LogRow, logStreams, readLastSeq, readLogPage, readLogTails } from './log-rows.ts';
 import { shareReads } from './share-reads.ts';
 import { makeWakeUp } from './wake-up.ts';
@@ -47,6 +48,7 @@ export interface LogEventsInput {
 interface Place {
   nextSeq: number;
   lastAtMs: number;
+  isAtEnd: boolean;
   readonly rests: Map<LogChunk['stream'], Uint8Array>;
 }
 
@@ -58,26 +60,25 @@ export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): As
   const wakeUp = makeWakeUp((wake) => deps.engine.onJobChange(input.jobId, wake), input.signal);
   try {
     const place = await startAt(deps.db, input);
-    let hasEnded = await deps.reads.hasEnded(input.jobId);
     yield await readHistory(deps.reads, input, place);
     let sentAtMs = performance.now();
     while (!input.signal.aborted) {
-      for await (const frame of newFrames(deps.reads, input, place)) {
-        yield frame;
-        sentAtMs = performance.now();
+      try {
+        for await (const frame of newFrames(deps, input, place)) {
+          yield frame;
+          sentAtMs = performance.now();
+        }
+      } catch (error) {
+        // A database that is away just now is a pause: the place is still the right one when it is back.
+        if (databaseTrouble(error) === null) throw error;
       }
-      if (input.signal.aborted) return;
-      if (hasEnded) {
-        yield* await lastFrames(deps.db, input, place);
-        return;
-      }
+      if (place.isAtEnd) return;
       const remainingMs = Math.max(0, sentAtMs + input.heartbeatMs - performance.now());
       await wakeUp.wait(Math.min(input.recheckMs, remainingMs));
       if (performance.now() - sentAtMs >= input.heartbeatMs) {
         yield heartbeatFrame;
         sentAtMs = performance.now();
       }
-      hasEnded = await deps.reads.hasEnded(input.jobId);
     }
   } finally {
     wakeUp.close();
@@ -85,7 +86,7 @@ export async function* logEvents(deps: LogEventsDeps, input: LogEventsInput): As
 }
 
 async function startAt(db: Database, { jobId, fromSeq }: LogEventsInput): Promise<Place> {
-  const place: Place = { nextSeq: fromSeq, lastAtMs: 0, rests: new Map() };
+  const place: Place = { nextSeq: fromSeq, lastAtMs: 0, isAtEnd: false, rests: new Map() };
   if (fromSeq > 0) {
     for (const { stream, tail } of await readLogTails(db, jobId, fromSeq)) {
       place.rests.set(stream, decodeOutput(new Uint8Array(), tail).rest);
@@ -109,12 +110,18 @@ async function readHistory(reads: LogReads, input: LogEventsInput, place: Place)
   return historyFrame(chunks);
 }
 
-async function* newFrames(reads: LogReads, input: LogEventsInput, place: Place): AsyncGenerator<string> {
+/** What there is by now; `done`, too, when that is all there will be. */
+async function* newFrames({ db, reads }: LogEventsDeps, input: LogEventsInput, place: Place): AsyncGenerator<string> {
+  const hasEnded = await reads.hasEnded(input.jobId);
   while (!input.signal.aborted) {
     const rows = await reads.page(input.jobId, place.nextSeq);
     for (const row of rows) yield chunkFrame(chunkOf(row, place));
-    if (rows.length === 0) return;
+    if (rows.length === 0) break;
   }
+  if (!hasEnded || input.signal.aborted) return;
+  const frames = await lastFrames(db, input, place);
+  place.isAtEnd = true;
+  yield* frames;
 }
 
 /** The text of a row; moves the place behind it. */
