@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../contracts/app-error.ts';
 import type { Capsules } from './capsules.ts';
 import { isInstalled, runToEnd } from './program.ts';
 
@@ -34,7 +35,7 @@ export async function openPodman({ imageDir }: Capsules): Promise<PodmanOrWhy> {
     return { podman, why: null };
   } catch (error) {
     await podman.end();
-    return skipped(`podman runs no container here: ${error instanceof Error ? error.message : error}`);
+    return skipped(`podman runs no container here: ${messageOf(error)}`);
   }
 }
 

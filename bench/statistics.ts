@@ -1,3 +1,5 @@
+import { messageOf } from '../contracts/app-error.ts';
+
 /** What was measured, call by call. A call that failed is counted, and its time is thrown away. */
 export interface Samples {
   /** Times of the calls whose result was checked and right, or figures of another unit. */
@@ -27,8 +29,7 @@ export function noSamples(): Samples {
 
 export function addFailure(samples: Samples, error: unknown): void {
   samples.failures += 1;
-  const reason = error instanceof Error ? error.message : String(error);
-  if (samples.reasons.length < keptReasons) samples.reasons.push(reason.slice(0, 300));
+  if (samples.reasons.length < keptReasons) samples.reasons.push(messageOf(error).slice(0, 300));
 }
 
 /** Makes one measurement and files it: what `measure` returns is the value, what it throws a failure. */

@@ -1,3 +1,4 @@
+import { messageOf } from '@caisson/contracts/app-error';
 import type { ErrorRow } from '@caisson/contracts/error-row';
 import { CommanderError } from 'commander';
 import { CliError } from './cli-error.ts';
@@ -21,7 +22,7 @@ export async function readFailure(error: unknown, commandName: string): Promise<
     return { exitCode: exitCodes.usage, code: 'usage', message: error.message.replace(/^error: /, ''), hint };
   }
   if (error instanceof CliError) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
     const exitCode = await exitCodeOf(error.code);
     if (exitCode !== null) return { exitCode, code: error.code, message, hint: null };

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '@caisson/contracts/app-error';
 import type { Config } from '@caisson/server/config';
 import { postgresAccount } from '@caisson/server/postgres-account';
 import { preparePostgresBinaries } from '@caisson/server/postgres-binaries';
@@ -52,8 +53,4 @@ async function checkPort({ port, address }: Config): Promise<Requirement> {
     `${address}:${port} is in use, perhaps by a running Caisson`,
     'set CAISSON_PORT to another one',
   );
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

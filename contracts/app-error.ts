@@ -14,6 +14,11 @@ export class AppError extends Error {
   }
 }
 
+/** What an error says, or the text of whatever else was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** True for an `AppError` with this code, also across duplicated modules. */
 export function hasCode(error: unknown, code: ErrorCode): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
