@@ -8,12 +8,15 @@ const cpuPeriodUs = 100_000;
 /** One part in so many of a capsule's memory may be in the buffers of its sockets, where these are counted apart. */
 const socketBufferShare = 8;
 
+/** What everything in a group may take, all in all. */
+export type CgroupLimits = Pick<CapsuleShape, 'memoryBytes' | 'cpus' | 'pids'>;
+
 /** A file of a control group and what to write; `optional` when a kernel may have been built or started without it. */
 type Setting = readonly [file: string, value: number | string, presence?: 'optional'];
 
 /** Limits a group that has no limits yet; `path` is below every hierarchy's root. */
-export async function limitCgroup(hierarchy: CgroupHierarchy, path: string, shape: CapsuleShape): Promise<void> {
-  const groups = hierarchy.mode === 'v2' ? unifiedSettings(shape) : controllerSettings(shape);
+export async function limitCgroup(hierarchy: CgroupHierarchy, path: string, limits: CgroupLimits): Promise<void> {
+  const groups = hierarchy.mode === 'v2' ? unifiedSettings(limits) : controllerSettings(limits);
   await Promise.all(
     groups.map(async ([controller, settings]) => {
       const root = hierarchy.controllers.get(controller) ?? hierarchy.roots[0] ?? '/sys/fs/cgroup';
@@ -28,7 +31,7 @@ export async function limitCgroup(hierarchy: CgroupHierarchy, path: string, shap
 
 type Group = readonly [controller: string, settings: readonly Setting[]];
 
-function controllerSettings({ memoryBytes, pids, cpus }: CapsuleShape): readonly Group[] {
+function controllerSettings({ memoryBytes, pids, cpus }: CgroupLimits): readonly Group[] {
   const memory: readonly Setting[] = [
     ['memory.limit_in_bytes', memoryBytes],
     ['memory.memsw.limit_in_bytes', memoryBytes, 'optional'],
@@ -46,7 +49,7 @@ function controllerSettings({ memoryBytes, pids, cpus }: CapsuleShape): readonly
   ];
 }
 
-function unifiedSettings({ memoryBytes, pids, cpus }: CapsuleShape): readonly Group[] {
+function unifiedSettings({ memoryBytes, pids, cpus }: CgroupLimits): readonly Group[] {
   const settings: readonly Setting[] = [
     ['memory.max', memoryBytes],
     ['memory.swap.max', 0, 'optional'],
