@@ -10,13 +10,18 @@ const eventsBytesMax = 4_096;
 
 /** Runs a command of the agent's own program to its end; throws when it fails or takes too long. */
 export async function runAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<void> {
+  const exitCode = await exitOfAgentProgram(guest, command, timeoutMs);
+  if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
+}
+
+function exitOfAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<number> {
   const run = async () => {
     const process = await guest.exec({ argv: [agentProgram, ...command.split(' ')], env: {}, cwd: '/', timeoutMs });
     const { exitCode } = await process.exit;
     process.forget();
-    if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
+    return exitCode;
   };
-  await within(run(), timeoutMs);
+  return within(run(), timeoutMs);
 }
 
 /**
@@ -44,13 +49,7 @@ export async function wasGuestOutOfMemory(guest: GuestLink): Promise<boolean> {
 
 /** Whether a sixty-fourth of the machine's disk or less is free; false when the guest does not say. */
 export async function isGuestDiskFull(guest: GuestLink): Promise<boolean> {
-  const ask = async () => {
-    const process = await guest.exec({ argv: [agentProgram, 'full'], env: {}, cwd: '/', timeoutMs: answerTimeoutMs });
-    const { exitCode } = await process.exit;
-    process.forget();
-    return exitCode === 0;
-  };
-  return within(ask(), answerTimeoutMs).catch(() => false);
+  return (await exitOfAgentProgram(guest, 'full', answerTimeoutMs).catch(() => null)) === 0;
 }
 
 /** A guest that is frozen, or hostile, may never answer. */

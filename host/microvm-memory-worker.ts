@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MemoryTask } from './microvm-memory.ts';
 
@@ -45,7 +45,7 @@ function save({ pid, address, ramBytes, pagesPath, runsPath }: MemoryTask): numb
 function load({ pid, address, ramBytes, pagesPath, runsPath }: MemoryTask): number {
   const memory = openSync(`/proc/${pid}/mem`, 'r+');
   const pages = openSync(pagesPath, 'r');
-  const runs = readWhole(runsPath);
+  const runs = readFileSync(runsPath);
   const chunk = Buffer.allocUnsafe(chunkPages * pageBytes);
   let readBytes = 0;
   for (let at = 0; at + runBytes <= runs.length; at += runBytes) {
@@ -102,20 +102,6 @@ function noteRun(found: number[], first: number, count: number, isData: boolean)
   const [lastFirst = 0, lastCount = 0, lastKind] = found.slice(last);
   if (last >= 0 && lastFirst + lastCount === first && lastKind === Number(isData)) found[last + 1] = lastCount + count;
   else found.push(first, count, Number(isData));
-}
-
-function readWhole(path: string): Buffer {
-  const file = openSync(path, 'r');
-  const parts: Buffer[] = [];
-  for (let at = 0; ; ) {
-    const part = Buffer.allocUnsafe(65_536);
-    const got = readSync(file, part, 0, part.length, at);
-    if (got === 0) break;
-    parts.push(part.subarray(0, got));
-    at += got;
-  }
-  closeSync(file);
-  return Buffer.concat(parts);
 }
 
 // Positions are numbers: with anything else they are silently taken for 0.

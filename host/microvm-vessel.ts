@@ -97,7 +97,7 @@ export async function startVessel(context: VesselContext, start: VesselStart): P
 
 async function startIn(
   context: VesselContext,
-  { runDir, cgroupPath }: MicrovmVesselLayout,
+  { runDir, cgroupPath, devicesPath }: MicrovmVesselLayout,
   { shape, cpus, beginning, ramPath }: VesselStart,
   slot: NetworkSlot | null,
 ): Promise<QemuProcess> {
@@ -115,8 +115,8 @@ async function startIn(
       networkNamespace: slot && namespacePath(slot),
       files: kvm ? [kvm.fd] : [],
     });
-    await writeFile(join(runDir, 'devices'), '', { mode: 0o600 });
-    await chown(join(runDir, 'devices'), uid, uid);
+    await writeFile(devicesPath, '', { mode: 0o600 });
+    await chown(devicesPath, uid, uid);
     return qemu;
   } finally {
     await kvm?.close();
