@@ -26,7 +26,7 @@ test('ten builds of four jobs at once pass, each with a number of its own', asyn
   const ends = await Promise.all(numbers.map((number) => up.builds.ended(number, 60_000)));
   reportMs('10 builds of 4 jobs', startedMs);
   expect(ends.map(({ build }) => build.state)).toEqual(numbers.map(() => 'passed'));
-  const logs = await Promise.all(numbers.map((number) => up.builds.log(number, 'leaf')));
+  const logs = await Promise.all(numbers.map((number) => up.builds.log(number, 'leaf', 'stdout')));
   expect(logs).toEqual(numbers.map(() => 'root\nleft\n'));
 }, 90_000);
 

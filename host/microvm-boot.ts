@@ -2,6 +2,7 @@ import { link, mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError, isErrno } from './container-errors.ts';
+import { isAlive } from './container-process.ts';
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec, Remains } from './machine-driver.ts';
@@ -150,21 +151,31 @@ interface Settlement {
 
 /** Makes a vessel that is nobody's yet this machine. */
 async function settle(context: MicrovmContext, { layout, disks, beginning }: Settlement): Promise<Machine> {
-  const { vessel, words } = beginning;
+  const { vessel } = beginning;
   await claim(context, layout, beginning);
-  await insertDisks({ ...vessel.layout, agentPath: context.agentPath, qmp: vessel.qemu.qmp, disks: disks.disks });
-  crashPoint('microvm.disks-inserted');
-  await continueMachine(vessel.qemu.qmp);
-  const guest = await beginning.guest;
-  if (words !== null) await guest.identify(words(disks)).catch((cause: unknown) => explain(vessel, cause));
+  const guest = await startGuest(context, disks, beginning).catch((cause: unknown) => explain(vessel, cause));
   await changeMicrovmState(layout, { phase: 'running' });
   crashPoint('microvm.runs');
   return holdMachine(context, { layout, vessel, guest });
 }
 
-/** What it is that a guest's init could not do is on its console. */
+async function startGuest(
+  { agentPath }: MicrovmContext,
+  disks: MachineDisks,
+  { vessel, words, guest: greeting }: Beginning,
+): Promise<GuestLink> {
+  const { qmp } = vessel.qemu;
+  await insertDisks({ ...vessel.layout, agentPath, qmp, disks: disks.disks });
+  crashPoint('microvm.disks-inserted');
+  await continueMachine(qmp);
+  const guest = await greeting;
+  if (words !== null) await guest.identify(words(disks));
+  return guest;
+}
+
+/** What it is that a guest's init could not do is on its console, and what QEMU died of among its last words. */
 async function explain({ qemu, ended }: MicrovmVessel, cause: unknown): Promise<never> {
-  if (!qemu.gone.aborted) throw cause;
+  if (await isAlive(qemu.ref)) throw cause;
   throw new AppError('provision_failed', `the machine did not boot: ${await ended}`, { cause });
 }
 
