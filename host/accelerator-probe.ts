@@ -1,8 +1,10 @@
-import { access, constants, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { platform, release } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { isUsable } from './exists.ts';
 import { withFileLock } from './image-lock.ts';
+import { readBootId } from './layer-record.ts';
 import { createMicrovmDriver, type MicrovmDriverOptions } from './microvm-driver.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { isRecord } from './qemu-json.ts';
@@ -114,11 +116,7 @@ const names = { kvm: 'KVM', hvf: 'Hypervisor.framework', tcg: 'emulation (TCG)' 
 
 async function candidates(): Promise<readonly Accelerator[]> {
   if (platform() === 'darwin') return ['hvf', 'tcg'];
-  const hasKvm = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
-  );
-  return hasKvm ? ['kvm', 'tcg'] : ['tcg'];
+  return (await isUsable('/dev/kvm')) ? ['kvm', 'tcg'] : ['tcg'];
 }
 
 /** In an installation of its own, so that a live host is not in the way; what a killed predecessor left there goes first. */
@@ -155,8 +153,8 @@ const probeSpec = {
 } as const;
 
 async function describeCircumstances({ qemuVersion, kernelVersion }: QemuKit): Promise<string> {
-  const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
-  return [probeVersion, qemuVersion, kernelVersion, release(), bootId.trim()].join(' / ');
+  const bootId = await readBootId().catch(() => '');
+  return [probeVersion, qemuVersion, kernelVersion, release(), bootId].join(' / ');
 }
 
 async function readKept(path: string, circumstances: string): Promise<readonly AcceleratorTrial[]> {

@@ -1,13 +1,13 @@
-import { access, chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chown, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import { isDiskFull } from './disk-full.ts';
+import { exists } from './exists.ts';
 import { idMap } from './id-map.ts';
 import { escapeOption, overlayLowers } from './layer-overlay.ts';
-import { exists } from './layer-record.ts';
 import { removeTree } from './layer-tree.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
@@ -79,11 +79,7 @@ function unescapeMountPath(path: string): string {
  */
 export async function prepareSkeleton(dataDir: string): Promise<string> {
   const directory = join(dataDir, 'skeleton-1');
-  const isReady = await access(directory).then(
-    () => true,
-    () => false,
-  );
-  if (isReady) return directory;
+  if (await exists(directory)) return directory;
   const draft = `${directory}.new`;
   await removeTree(draft);
   await makeMountPoints(draft);

@@ -1,12 +1,13 @@
-import { access, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { isErrno } from './container-errors.ts';
-import { type CapsuleLayout, type Installation, layoutOf, vesselLayoutOf } from './container-layout.ts';
+import { type Installation, layoutOf, vesselLayoutOf } from './container-layout.ts';
 import { type CapsuleState, readState, writeState } from './container-state.ts';
 import { removeVessels } from './container-vessel.ts';
+import { exists } from './exists.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Remains } from './machine-driver.ts';
 import type { RunBriefly } from './resident-programs.ts';
@@ -41,7 +42,7 @@ export function remainsOf(context: RemainsContext & { readonly network: CapsuleN
       return { upperDir: layout.upperDir };
     },
     async destroy() {
-      if (await exists(layout)) await end(await readState(layout), () => removeTree(layout.stateDir, run));
+      if (await exists(layout.stateDir)) await end(await readState(layout), () => removeTree(layout.stateDir, run));
     },
   };
 }
@@ -77,11 +78,4 @@ async function directoriesIn(path: string): Promise<readonly string[]> {
     throw error;
   });
   return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-}
-
-function exists({ stateDir }: CapsuleLayout): Promise<boolean> {
-  return access(stateDir).then(
-    () => true,
-    () => false,
-  );
 }

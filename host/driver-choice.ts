@@ -1,6 +1,6 @@
-import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DriverWish } from './config.ts';
+import { isUsable } from './exists.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { findQemuKit } from './qemu-kit.ts';
 
@@ -45,7 +45,7 @@ export async function chooseDriver(options: ChoiceOptions): Promise<DriverChoice
     const choice = await chooseAccelerator(probe);
     return { driver: 'microvm', accelerator: choice.accelerator, reason: `asked for; ${describeChoice(choice)}` };
   }
-  if (!(await canOpenKvm())) return container('this machine offers no KVM');
+  if (!(await isUsable('/dev/kvm'))) return container('this machine offers no KVM');
   if ((await findQemuKit(kitsDir)) === null) {
     return container('whether KVM works was not tried; one run with --driver microvm tries it (fetches 76 MB)');
   }
@@ -53,11 +53,4 @@ export async function chooseDriver(options: ChoiceOptions): Promise<DriverChoice
   const { accelerator, trials } = await chooseHardware(probe);
   if (accelerator === null) return container(describeFailures(trials).join('; '));
   return { driver: 'microvm', accelerator, reason: describeChoice({ accelerator, trials }) };
-}
-
-function canOpenKvm(): Promise<boolean> {
-  return access('/dev/kvm', constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
-  );
 }

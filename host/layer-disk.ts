@@ -3,11 +3,11 @@ import { access, chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
+import { exists } from './exists.ts';
 import { collectLayers } from './layer-garbage.ts';
 import { diffDir, maxStackDepth } from './layer-overlay.ts';
 import {
   checkName,
-  exists,
   type Layer,
   type LayerMeta,
   readBootId,

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { exists } from './exists.ts';
 
 export type LayerKind = 'image' | 'source' | 'sealed';
 
@@ -90,10 +91,6 @@ export async function setMark(path: string, present: boolean): Promise<void> {
 export async function writeUsedAt(layerDir: string, usedAtMs: number): Promise<void> {
   const at = new Date(usedAtMs);
   await utimes(join(layerDir, 'used'), at, at);
-}
-
-export async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null;
 }
 
 async function modifiedAtMs(path: string): Promise<number> {

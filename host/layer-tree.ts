@@ -1,5 +1,5 @@
 import { asAppError } from './container-errors.ts';
-import { exists } from './layer-record.ts';
+import { exists } from './exists.ts';
 import type { RunBriefly } from './resident-programs.ts';
 import { runProgram } from './run-program.ts';
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { access, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type CpioEntry, cpioArchive } from './cpio-archive.ts';
+import { exists } from './exists.ts';
 import type { QemuKit } from './qemu-kit.ts';
 
 /**
@@ -13,11 +14,7 @@ export async function prepareInitramfs(kit: QemuKit, agentPath: string): Promise
   const digest = createHash('sha256').update(archive).digest('hex').slice(0, 16);
   const path = `/boot/initramfs-${digest}`;
   const outsidePath = join(kit.rootDir, path);
-  const isReady = await access(outsidePath).then(
-    () => true,
-    () => false,
-  );
-  if (isReady) return path;
+  if (await exists(outsidePath)) return path;
   await writeFile(`${outsidePath}.${process.pid}.new`, archive, { mode: 0o644 });
   await rename(`${outsidePath}.${process.pid}.new`, outsidePath);
   return path;

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { cpus as processors } from 'node:os';
 import { join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { isErrno } from './container-errors.ts';
-import { exists } from './layer-record.ts';
+import { exists } from './exists.ts';
+import { readBootId } from './layer-record.ts';
 import { greet } from './microvm-greeting.ts';
 import { runAgentProgram } from './microvm-guest.ts';
 import { removeVessel, startVessel, takeDevices, type VesselContext, type VesselShape } from './microvm-vessel.ts';
@@ -57,9 +58,9 @@ export async function openTemplates(context: VesselContext): Promise<TemplateSto
 
 /** Of this boot of the host alone: what a guest measured of its processor must still hold. */
 async function versionOf({ kit, initramfsPath, accelerator }: VesselContext): Promise<string> {
-  const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  const bootId = await readBootId().catch(() => '');
   const processor = processors()[0]?.model ?? '';
-  return digestOf([recipe, kit.qemuVersion, kit.kernelVersion, initramfsPath, accelerator, processor, bootId.trim()]);
+  return digestOf([recipe, kit.qemuVersion, kit.kernelVersion, initramfsPath, accelerator, processor, bootId]);
 }
 
 function digestOf(value: unknown): string {

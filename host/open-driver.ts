@@ -1,9 +1,10 @@
-import { access, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '@caisson/contracts/app-error';
 import type { HostConfig } from './config.ts';
 import { createContainerDriver } from './container-driver.ts';
 import { chooseDriver, type DriverChoice, microvmPlaces } from './driver-choice.ts';
+import { exists } from './exists.ts';
 import type { MachineDriver } from './machine-driver.ts';
 
 export interface OpenDriverOptions {
@@ -108,9 +109,5 @@ async function hasRemains(dataDir: string): Promise<boolean> {
   const disks = await readdir(join(dataDir, 'capsules')).catch(() => []);
   const text = await readFile(join(dataDir, 'installation.json'), 'utf8').catch(() => '{}');
   const runDir = join(runRoot, String(JSON.parse(text).installationId));
-  const runs = await access(runDir).then(
-    () => true,
-    () => false,
-  );
-  return runs || disks.length > 0;
+  return (await exists(runDir)) || disks.length > 0;
 }

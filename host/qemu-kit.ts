@@ -1,6 +1,7 @@
-import { access, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { exists } from './exists.ts';
 import { debianSourceLines } from './image-apt-sources.ts';
 import { withFileLock } from './image-lock.ts';
 import { aptProgress } from './image-progress.ts';
@@ -132,11 +133,7 @@ async function extractPackages({ rootDir, aptDir, progress, signal }: Extraction
 /** Links a merged system has, and places to mount what a machine's QEMU may see of the host. */
 async function makePlaces(rootDir: string): Promise<void> {
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
-    const isThere = await access(join(rootDir, name)).then(
-      () => true,
-      () => false,
-    );
-    if (!isThere) await symlink(`usr/${name}`, join(rootDir, name));
+    if (!(await exists(join(rootDir, name)))) await symlink(`usr/${name}`, join(rootDir, name));
   }
   for (const name of ['dev', 'run', 'work']) await mkdir(join(rootDir, name), { recursive: true });
   for (const name of ['null', 'urandom', 'kvm']) {

@@ -1,4 +1,4 @@
-import { access, mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccelerator, describeChoice } from './accelerator-probe.ts';
@@ -6,6 +6,7 @@ import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type HostConfig, readHostConfig } from './config.ts';
 import { createContainerDriver } from './container-driver.ts';
 import { type ChoiceOptions, chooseDriver, microvmPlaces } from './driver-choice.ts';
+import { exists } from './exists.ts';
 import { buildAgent } from './guest-binary.ts';
 import { readHostResolvers } from './network-resolvers.ts';
 import { findQemuKit } from './qemu-kit.ts';
@@ -159,11 +160,7 @@ async function checkDisk(dataDir: string): Promise<Requirement> {
 }
 
 async function existingParent(path: string): Promise<string> {
-  const exists = await access(path).then(
-    () => true,
-    () => false,
-  );
-  return exists || path === '/' ? path : existingParent(join(path, '..'));
+  return path === '/' || (await exists(path)) ? path : existingParent(join(path, '..'));
 }
 
 /** Boots a guest, once per boot of this machine. Never missing: without, capsules are containers. */

@@ -16,7 +16,7 @@ import {
 import { dirname, join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
-import { exists } from './layer-record.ts';
+import { exists } from './exists.ts';
 import { runProgram } from './run-program.ts';
 
 export interface ToolsLayerOptions {
