@@ -1,4 +1,4 @@
-import { serveHost } from '../server/test/host-socket.ts';
+import { serveHostApi } from '../contracts/host-server.ts';
 import { scriptedHost } from '../server/test/scripted-host.ts';
 
 // A host in a process of its own that holds every job until it is told to end it.
@@ -8,6 +8,7 @@ const host = scriptedHost(async ({ canceled }) => {
   return { outcome: 'canceled' };
 }, hostId);
 const capacity = { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 };
-await serveHost({ ...host, describe: async () => ({ ...(await host.describe()), capacity }) }, socketPath);
+const api = { ...host, describe: async () => ({ ...(await host.describe()), capacity }) };
+await serveHostApi(api, { kind: 'socket', path: socketPath });
 process.once('disconnect', () => process.exit());
 process.send?.('ready');

@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readHostAddress } from '@caisson/contracts/host-address';
+import { serveHostApi } from '@caisson/contracts/host-server';
 import { readHostConfig } from '@caisson/host/config';
-import { serveHostApi } from '@caisson/host/host-server';
 import { startHost } from '@caisson/host/start-host';
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';

@@ -1,8 +1,8 @@
 // A host in a process of its own that ends itself by SIGKILL at the point it is told: everything real, on a tiny image.
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
+import { serveHostApi } from '@caisson/contracts/host-server';
 import { createContainerDriver } from '../container-driver.ts';
 import { createHost } from '../host.ts';
-import { serveHostApi } from '../host-server.ts';
 import { createImageStore } from '../image-store.ts';
 import { createLayerStore } from '../layer-disk.ts';
 import type { ImageStore } from '../layer-store.ts';

@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { serveHostApi } from '@caisson/contracts/host-server';
 import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, expect, test } from 'vitest';
 import { type CrashPlane, startPlane } from './crash-plane.ts';
 import { type EngineRig, engineRig, ir } from './engine-rig.ts';
-import { serveHost } from './host-socket.ts';
 import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
@@ -140,7 +140,7 @@ async function threePlanes(hosts: readonly ScriptedHost[]): Promise<readonly Cra
   cleanups.push(() => rm(dir, { recursive: true, force: true }));
   const hostSockets = hosts.map((_host, index) => join(dir, `host-${index}`));
   for (const [index, host] of hosts.entries()) {
-    const served = await serveHost(host, hostSockets[index] ?? '');
+    const served = await serveHostApi(host, { kind: 'socket', path: hostSockets[index] ?? '' });
     cleanups.push(() => served.close());
   }
   const { connectionString } = rig;

@@ -4,12 +4,12 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { serveHostApi } from '@caisson/contracts/host-server';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { migrate } from '../store/migrate.ts';
 import { startPlane } from './crash-plane.ts';
 import { emptyDatabase, freshDatabase, type TestDatabase } from './database.ts';
-import { serveHost } from './host-socket.ts';
 import { exited, scriptedHost } from './scripted-host.ts';
 import { testDefaults } from './test-defaults.ts';
 
@@ -74,7 +74,7 @@ test('a build that runs on tables of the first version goes on after the migrati
     ...{ timeoutMs: 60_000, sealAs: lease.leaseId, egress: 'internet' },
   });
   const hostSocket = join(directory, 'host.sock');
-  const served = await serveHost(host, hostSocket);
+  const served = await serveHostApi(host, { kind: 'socket', path: hostSocket });
   const { connectionString } = database;
   const blobDir = join(directory, 'blobs');
   const plane = await startPlane({ connectionString, hostSockets: [hostSocket], blobDir, crashAt: null });

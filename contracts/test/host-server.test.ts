@@ -1,12 +1,13 @@
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type HostAddress, readHostAddress } from '@caisson/contracts/host-address';
-import type { HostApi } from '@caisson/contracts/host-api';
-import { connectHost } from '@caisson/contracts/host-client';
 import { afterEach, expect, test } from 'vitest';
+import { type HostAddress, readHostAddress } from '../host-address.ts';
+import type { HostApi } from '../host-api.ts';
+import { connectHost } from '../host-client.ts';
 import { serveHostApi } from '../host-server.ts';
-import { tempDir } from './temp-dir.ts';
 
 const token = 'a secret of at least 32 characters';
 const cleanups: (() => Promise<void> | void)[] = [];
@@ -32,6 +33,12 @@ function connect(address: HostAddress) {
   return remote;
 }
 
+async function socketPath(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
+  cleanups.push(() => rm(dir, { recursive: true }));
+  return join(dir, 'host.sock');
+}
+
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -41,7 +48,7 @@ async function freePort(): Promise<number> {
 }
 
 test('a host answers on a unix socket and on a port', async () => {
-  const path = join(await tempDir(), 'host.sock');
+  const path = await socketPath();
   const port = await freePort();
   for (const address of [readHostAddress(path, null), readHostAddress(`127.0.0.1:${port}`, token)]) {
     await serve(address);
@@ -72,7 +79,7 @@ test('an address on a network needs a long secret', () => {
 });
 
 test('a call to a server that takes connections and says nothing ends', async () => {
-  const path = join(await tempDir(), 'host.sock');
+  const path = await socketPath();
   const silent = createServer(() => {}).listen(path);
   await once(silent, 'listening');
   cleanups.push(() => void silent.close());

@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createSecureServer, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
-import { type HostAddress, serverTls } from '@caisson/contracts/host-address';
-import type { HostApi, RunMessage } from '@caisson/contracts/host-api';
-import { watchForSilence } from '@caisson/contracts/host-silence';
-import { encodeRecord } from '@caisson/contracts/record-codec';
+import { messageOf } from './app-error.ts';
+import { type HostAddress, serverTls } from './host-address.ts';
+import type { HostApi, RunMessage } from './host-api.ts';
+import { watchForSilence } from './host-silence.ts';
+import { encodeRecord } from './record-codec.ts';
 
 const maxBodyBytes = 16 * 2 ** 20;
 
@@ -83,7 +84,7 @@ function refuse(stream: ServerHttp2Stream, error: unknown): void {
   }
   const code = error instanceof Error && 'code' in error ? error.code : 'internal_error';
   stream.respond({ ':status': 500, 'content-type': 'application/json' });
-  stream.end(JSON.stringify({ code, message: error instanceof Error ? error.message : String(error) }));
+  stream.end(JSON.stringify({ code, message: messageOf(error) }));
 }
 
 async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise<void> {
