@@ -70,7 +70,10 @@ export interface RunAssignment extends LeaseRef {
   readonly capsuleId: string;
   readonly work: RunWork;
   /** Where the disk starts: an image by name or digest, or the sealed disk of an earlier run. */
-  readonly base: { readonly image: string } | { readonly layerId: string };
+  readonly base:
+    | { readonly image: string }
+    /** With `snapshot`, the capsule goes on in the midst of what ran in the earlier run's, as a capsule of its own. */
+    | { readonly layerId: string; readonly snapshot?: 'memory' };
   readonly shape: CapsuleShape;
   /** sha256 (lower hex) of a gzipped tar unpacked as `/workspace` before the command starts; null on a sealed disk. */
   readonly sourceDigest: string | null;
@@ -81,6 +84,8 @@ export interface RunAssignment extends LeaseRef {
   readonly maxOutputBytes: number;
   /** Id under which the disk is kept when the command passes; null when nobody starts from it. */
   readonly sealAs: string | null;
+  /** What is kept under `sealAs` besides the disk: the memory, with all that runs when the command has ended. Absent: nothing. */
+  readonly snapshot?: 'memory';
   /** Whether the capsule may reach the network. */
   readonly egress: 'none' | 'internet';
 }

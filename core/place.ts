@@ -12,6 +12,8 @@ export interface HostView {
   readonly status: 'online' | 'draining' | 'lost';
   /** Everything it has. */
   readonly capacity: Resources;
+  /** Whether a snapshot can hold memory there. */
+  readonly memorySnapshots: boolean;
   /** Taken by the capsules it holds. */
   readonly used: Resources;
 }
@@ -19,6 +21,8 @@ export interface HostView {
 export interface PlaceRequest extends Resources {
   /** Hosts with the sealed disk this one starts from; null when it starts from an image. */
   readonly snapshotHostIds: readonly string[] | null;
+  /** It, or one that grows out of its disk, keeps memory. Counts for one that starts from an image: the rest is bound to its host. */
+  readonly needsMemorySnapshots: boolean;
 }
 
 export type Placement =
@@ -38,7 +42,7 @@ export type WaitReason = 'no_capacity' | 'no_host' | 'snapshot_host_gone';
  */
 export function place(hosts: readonly HostView[], request: PlaceRequest): Placement {
   const candidates = hosts.filter((host) => isCandidate(host, request));
-  if (candidates.length === 0) return request.snapshotHostIds === null ? noHost : snapshotHostGone;
+  if (candidates.length === 0) return nobody(hosts, request);
   const large = candidates.filter((host) => fits(request, host.capacity));
   if (large.length === 0) return { ok: false, reason: 'no_host', message: tooSmall(candidates, request) };
   const free = large.filter((host) => fits(request, freeOf(host)));
@@ -47,9 +51,17 @@ export function place(hosts: readonly HostView[], request: PlaceRequest): Placem
   return { ok: true, hostId: rest.reduce((best, host) => (isBetter(host, best, request) ? host : best), first).hostId };
 }
 
-function isCandidate({ hostId, status }: HostView, { snapshotHostIds }: PlaceRequest): boolean {
-  if (snapshotHostIds === null) return status === 'online';
+function isCandidate({ hostId, status, memorySnapshots }: HostView, request: PlaceRequest): boolean {
+  const { snapshotHostIds, needsMemorySnapshots } = request;
+  if (snapshotHostIds === null) return status === 'online' && (memorySnapshots || !needsMemorySnapshots);
   return status !== 'lost' && snapshotHostIds.includes(hostId);
+}
+
+function nobody(hosts: readonly HostView[], { snapshotHostIds, needsMemorySnapshots }: PlaceRequest): Placement {
+  if (snapshotHostIds !== null) return snapshotHostGone;
+  const there = hosts.filter(({ status }) => status !== 'lost');
+  const isAnyAble = there.some(({ memorySnapshots }) => memorySnapshots);
+  return needsMemorySnapshots && there.length > 0 && !isAnyAble ? noMemoryHost : noHost;
 }
 
 function fits(request: Resources, room: Resources): boolean {
@@ -91,6 +103,13 @@ function describe({ cpus, memoryBytes, diskBytes }: Resources): string {
 }
 
 const noHost: Placement = { ok: false, reason: 'no_host', message: 'No host takes work right now.' };
+const noMemoryHost: Placement = {
+  ok: false,
+  reason: 'no_host',
+  message:
+    'Its snapshot, or that of a step that builds in it, is to hold memory, and no host that is there can do that. ' +
+    'Start one with --driver microvm.',
+};
 const noCapacity: Placement = { ok: false, reason: 'no_capacity', message: 'Every host that could take it is busy.' };
 const snapshotHostGone: Placement = {
   ok: false,

@@ -72,6 +72,9 @@ function assemble(draft: PlanDraft): PlanResult {
   const ordered = orderSteps({ count: steps.length, from, to });
   if (!ordered.ok) return cycle(draft, ordered.cycle);
   const keyOf = (index: number): string => steps[index]?.key ?? '';
+  const isParent = new Set(parents);
+  const keepsMemory = (index: number): boolean => isParent.has(index) && steps[index]?.snapshot === 'memory';
+  const needsMemory = withAncestors(parents, keepsMemory);
   const planned: PlannedStep[] = [];
   for (const index of ordered.order) {
     const step = steps[index];
@@ -84,6 +87,8 @@ function assemble(draft: PlanDraft): PlanResult {
       image: parent === -1 ? (step.image ?? defaultImage) : null,
       env: step.env,
       timeoutMs: step.timeoutMs,
+      snapshot: keepsMemory(index) ? 'memory' : 'disk',
+      needsMemorySnapshots: needsMemory.has(index),
       buildsIn: parent === -1 ? null : keyOf(parent),
       dependsOn: (ordered.prerequisites[index] ?? []).map(keyOf),
       cacheKey: step.cacheKey,
@@ -93,6 +98,14 @@ function assemble(draft: PlanDraft): PlanResult {
   }
   const plan: Plan = { steps: planned, defaultImage, timeoutMs };
   return { ok: true, plan };
+}
+
+/** The steps for which `isSo`, with all whose disks they grow out of. The graph has no cycles. */
+function withAncestors(parents: Int32Array, isSo: (index: number) => boolean): ReadonlySet<number> {
+  const found = new Set<number>();
+  for (const start of parents.keys())
+    for (let at = isSo(start) ? start : -1; at !== -1 && !found.has(at); at = parents[at] ?? -1) found.add(at);
+  return found;
 }
 
 function cycle({ steps }: PlanDraft, indices: readonly number[]): PlanRejection {

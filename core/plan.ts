@@ -22,6 +22,10 @@ export interface PlannedStep {
    * step lists of those behind earlier waits only the ones since the last: the rest is held back by these, so nothing starts sooner.
    */
   readonly dependsOn: readonly string[];
+  /** What is kept of it for the steps that build in it: its disk, or its memory too, with all that runs in it. */
+  readonly snapshot: 'disk' | 'memory';
+  /** It keeps memory, or one does that grows out of its disk, which is on the same host as this one. */
+  readonly needsMemorySnapshots: boolean;
   readonly cacheKey: string | null;
   readonly runner: string | null;
   readonly runnerArgs: unknown;

@@ -4,6 +4,7 @@ import {
   describe,
   fieldOf,
   isStorable,
+  quote,
   readName,
   readText,
   readTimeout,
@@ -14,7 +15,7 @@ import { readCacheKey } from './read-cache.ts';
 import type { Env } from './read-env.ts';
 
 /** A step before its place in the graph is known. */
-export type StepDraft = Omit<PlannedStep, 'buildsIn' | 'dependsOn'>;
+export type StepDraft = Omit<PlannedStep, 'buildsIn' | 'dependsOn' | 'needsMemorySnapshots'>;
 
 /** Reads a command step in any dialect; null when it is refused. */
 export function readStep(at: At, command: string | null, env: Env): StepDraft | null {
@@ -23,11 +24,12 @@ export function readStep(at: At, command: string | null, env: Env): StepDraft | 
   const label = readText(at, 'label', at.reading.limits.nameLength);
   const image = readName(at, 'image');
   const timeoutMs = readTimeout(at);
+  const snapshot = readSnapshot(at);
   const cacheKey = readCacheKey(at);
   const runner = readName(at, 'runner');
   const runnerArgs = readRunnerArgs(at);
   if (key === null || command === null || at.reading.rejection !== null) return null;
-  return { key, label, command, image, env: env.values, timeoutMs, cacheKey, runner, runnerArgs };
+  return { key, label, command, image, env: env.values, timeoutMs, snapshot, cacheKey, runner, runnerArgs };
 }
 
 /** The `cmd` of an object; null when it is absent or refused. */
@@ -55,6 +57,16 @@ function readKey(at: At): string | null {
   else if (/[\u0000-\u001f\u007f]/.test(key))
     refuse(at, 'invalid_ir', 'has a control character in its key; take it out.');
   return key;
+}
+
+/** An addition of ours to the document: what of a step its `builds_in` children start from. */
+function readSnapshot(at: At): 'disk' | 'memory' {
+  const snapshot = fieldOf(at.fields, 'snapshot');
+  if (snapshot === null) return 'disk';
+  const what = typeof snapshot === 'string' ? quote(snapshot) : describe(snapshot);
+  if (snapshot !== 'memory')
+    refuse(at, 'invalid_ir', `has ${what} as snapshot; it must be "memory", or be left out to keep the disk alone.`);
+  return 'memory';
 }
 
 /** Any JSON value, as long as it can be stored and walked again. */

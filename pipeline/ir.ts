@@ -28,6 +28,11 @@ export interface IrStep {
   readonly timeout_seconds?: number;
   /** `key` is added when the pipeline is rendered. */
   readonly cache?: CachePolicy & { readonly key?: string };
+  /**
+   * Steps that build in this one start from its memory as well: what it left running runs in each of them. An addition of ours; a
+   * server that does not know it keeps the disk alone.
+   */
+  readonly snapshot?: 'memory';
   readonly runner?: string;
   readonly runner_args?: unknown;
   /**

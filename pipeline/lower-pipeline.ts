@@ -82,6 +82,7 @@ function irStep({ fields }: Step, { key, tolerated, defaultImage }: Placed): IrS
     ...(image === undefined ? {} : { image }),
     ...(Object.keys(fields.env ?? {}).length === 0 ? {} : { env: fields.env }),
     ...(fields.timeoutSeconds === undefined ? {} : { timeout_seconds: fields.timeoutSeconds }),
+    ...(fields.snapshot === undefined ? {} : { snapshot: fields.snapshot }),
     ...(fields.cache === undefined ? {} : { cache: fields.cache }),
     ...(fields.runner === undefined ? {} : { runner: fields.runner }),
     ...(fields.runnerArgs === undefined ? {} : { runner_args: fields.runnerArgs }),

@@ -17,6 +17,12 @@ export interface StepOptions {
   readonly cache?: CachePolicy | undefined;
   /** Wall-clock limit. */
   readonly timeout?: Duration | undefined;
+  /**
+   * `'memory'`: what is built on this step starts from its memory as well as its disk, so whatever it left running in the background
+   * (a database, say) goes on in each fork. Runs on hosts with the microvm driver only. Without it the disk alone is kept; on a step
+   * that nothing is built on it says nothing.
+   */
+  readonly snapshot?: 'memory' | undefined;
   /** Steps that must pass first, besides the one whose disk this one starts from. */
   readonly after?: Step | readonly Step[] | undefined;
   readonly runner?: string | undefined;
@@ -34,6 +40,7 @@ export interface StepFields {
   readonly image?: string | undefined;
   readonly cache?: CachePolicy | undefined;
   readonly timeoutSeconds?: number;
+  readonly snapshot?: 'memory' | undefined;
   readonly after: readonly Step[];
   readonly runner?: string | undefined;
   readonly runnerArgs?: unknown;
@@ -126,6 +133,7 @@ function commandStep(command: unknown, options: StepOptions, parent: Step | unde
   const what = `step ${JSON.stringify(options.key ?? options.label ?? excerpt(command))}`;
   for (const name of ['label', 'key', 'cwd', 'image', 'runner'] as const) checkText(options[name], `${what}: ${name}`);
   if (options.cache !== undefined) checkCachePolicy(options.cache, what);
+  checkSnapshot(options.snapshot, what);
   return new Step({
     kind: 'command',
     parent,
@@ -136,6 +144,7 @@ function commandStep(command: unknown, options: StepOptions, parent: Step | unde
     image: options.image,
     cache: options.cache,
     ...(options.timeout === undefined ? {} : { timeoutSeconds: parseDuration(options.timeout, `timeout of ${what}`) }),
+    snapshot: options.snapshot,
     after: readAfter([options.after ?? []].flat(), what),
     runner: options.runner,
     runnerArgs: options.runnerArgs,
@@ -167,6 +176,12 @@ function checkText(value: unknown, what: string): void {
   if (value !== undefined && (typeof value !== 'string' || value.trim() === '')) {
     throw new Error(`${what} must be a non-empty string.`);
   }
+}
+
+function checkSnapshot(value: unknown, what: string): void {
+  if (value === undefined || value === 'memory') return;
+  const given = JSON.stringify(value) ?? String(value);
+  throw new Error(`${what}: snapshot is ${given}. Write "memory", or leave it out to keep the disk alone.`);
 }
 
 function quoteForShell(path: string): string {

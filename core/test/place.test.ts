@@ -4,9 +4,9 @@ import { type HostView, type PlaceRequest, place, type Resources } from '../plac
 
 const room = (cpus: number, memoryBytes = 8_000, diskBytes = 100_000): Resources => ({ cpus, memoryBytes, diskBytes });
 const host = (hostId: string, fields: Partial<HostView> = {}): HostView => {
-  return { hostId, status: 'online', capacity: room(4), used: room(0, 0, 0), ...fields };
+  return { hostId, status: 'online', capacity: room(4), used: room(0, 0, 0), memorySnapshots: false, ...fields };
 };
-const request: PlaceRequest = { ...room(2, 4_000, 10_000), snapshotHostIds: null };
+const request: PlaceRequest = { ...room(2, 4_000, 10_000), snapshotHostIds: null, needsMemorySnapshots: false };
 
 test('takes the host with the largest free share, then the smaller id', () => {
   expect(place([host('b'), host('a')], request)).toEqual({ ok: true, hostId: 'a' });
@@ -46,6 +46,23 @@ test('follows the disk it starts from, onto a draining host too', () => {
   });
 });
 
+test('goes only where a snapshot can hold memory when one has to, and says when that is nowhere', () => {
+  const memory = { ...request, needsMemorySnapshots: true };
+  const able = host('b', { memorySnapshots: true, used: room(1, 0, 0) });
+  expect(place([host('a'), able], memory)).toEqual({ ok: true, hostId: 'b' });
+  expect(place([host('a'), able], request)).toEqual({ ok: true, hostId: 'a' });
+  const busy = host('b', { memorySnapshots: true, used: room(4, 0, 0) });
+  expect(place([host('a'), busy], memory)).toMatchObject({ reason: 'no_capacity' });
+  const nowhere = { reason: 'no_host', message: expect.stringContaining('is to hold memory') };
+  expect(place([host('a')], memory)).toMatchObject(nowhere);
+  expect(place([host('a'), host('b', { memorySnapshots: true, status: 'lost' })], memory)).toMatchObject(nowhere);
+  const usual = { reason: 'no_host', message: 'No host takes work right now.' };
+  expect(place([host('a'), host('b', { memorySnapshots: true, status: 'draining' })], memory)).toMatchObject(usual);
+  expect(place([], memory)).toMatchObject(usual);
+  // What starts from a disk has no choice any more.
+  expect(place([host('a'), able], { ...memory, snapshotHostIds: ['a'] })).toEqual({ ok: true, hostId: 'a' });
+});
+
 test('never overfills a host, answers alike for any order, and finds room where there is some', () => {
   const resources = fc.record({
     cpus: fc.nat({ max: 8 }),
@@ -54,18 +71,24 @@ test('never overfills a host, answers alike for any order, and finds room where 
   });
   const status = fc.constantFrom('online', 'draining', 'lost');
   const hosts = fc.uniqueArray(
-    fc.record({ hostId: fc.constantFrom('a', 'b', 'c', 'd'), status, capacity: resources, used: resources }),
+    fc.record({
+      ...{ hostId: fc.constantFrom('a', 'b', 'c', 'd'), status, capacity: resources, used: resources },
+      memorySnapshots: fc.boolean(),
+    }),
     {
       selector: ({ hostId }) => hostId,
     },
   );
   const snapshot = fc.option(fc.subarray(['a', 'b', 'c']), { nil: null });
   fc.assert(
-    fc.property(hosts, resources, snapshot, (view, wanted, snapshotHostIds) => {
-      const answer = place(view, { ...wanted, snapshotHostIds });
-      expect(place([...view].reverse(), { ...wanted, snapshotHostIds })).toEqual(answer);
-      const canTake = ({ hostId, status: state, capacity, used }: HostView) =>
-        (snapshotHostIds === null ? state === 'online' : state !== 'lost' && snapshotHostIds.includes(hostId)) &&
+    fc.property(hosts, resources, snapshot, fc.boolean(), (view, wanted, snapshotHostIds, needsMemorySnapshots) => {
+      const asked = { ...wanted, snapshotHostIds, needsMemorySnapshots };
+      const answer = place(view, asked);
+      expect(place([...view].reverse(), asked)).toEqual(answer);
+      const canTake = ({ hostId, status: state, capacity, used, memorySnapshots }: HostView) =>
+        (snapshotHostIds === null
+          ? state === 'online' && (memorySnapshots || !needsMemorySnapshots)
+          : state !== 'lost' && snapshotHostIds.includes(hostId)) &&
         (['cpus', 'memoryBytes', 'diskBytes'] as const).every((kind) => used[kind] + wanted[kind] <= capacity[kind]);
       const able = view.filter(canTake).map(({ hostId }) => hostId);
       if (answer.ok) expect(able).toContain(answer.hostId);

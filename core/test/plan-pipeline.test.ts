@@ -38,6 +38,8 @@ describe('the documents of the three dialects', () => {
       image: null,
       env: { CI: 'true' },
       timeoutMs: 600_000,
+      snapshot: 'disk',
+      needsMemorySnapshots: false,
       buildsIn: 'build',
       dependsOn: ['build'],
       cacheKey: null,
@@ -150,6 +152,34 @@ describe('planning', () => {
     expect(plan(flat(command('a'))).steps[0]?.image).toBeNull();
   });
 
+  test('keeps memory where a step asks for it and another starts from it, on a host of which all of its tree knows', () => {
+    const memory = { snapshot: 'memory' };
+    const planned = plan(
+      flat(
+        command('base'),
+        command('db', { ...memory, builds_in: 'base' }),
+        command('fork', { builds_in: 'db' }),
+        command('other', { builds_in: 'base' }),
+        command('last', { ...memory, builds_in: 'fork' }),
+        command('alone', memory),
+        command('null', { snapshot: null }),
+      ),
+    );
+    const kept = planned.steps.map((each) => [each.key, each.snapshot, each.needsMemorySnapshots]);
+    expect(kept).toEqual([
+      ['base', 'disk', true],
+      ['db', 'memory', true],
+      ['fork', 'disk', false],
+      ['other', 'disk', false],
+      ['last', 'disk', false],
+      ['alone', 'disk', false],
+      ['null', 'disk', false],
+    ]);
+    const nodes = [node('db', memory), node('fork')];
+    expect(step(plan(graph(nodes, [[0, 1, 'builds_in']])), 'db')).toMatchObject({ snapshot: 'memory' });
+    expect(step(plan(graph(nodes, [[0, 1, 'depends_on']])), 'db')).toMatchObject({ snapshot: 'disk' });
+  });
+
   test('ignores what it does not know and takes null for absent', () => {
     const fields = {
       label: null,
@@ -213,6 +243,9 @@ const cases: readonly (readonly [unknown, PlanRejectionCode, string, string | nu
   [flat(command('a', { runner_args: { '\u0000': 1 } })), 'invalid_ir', 'in runner_args', 'a'],
   [flat(command('a', { runner_args: deepArgs })), 'too_large', 'too deep', 'a'],
   [flat(command('a', { runner_args: Array(10_001).fill(0) })), 'too_large', 'too many', 'a'],
+  ...['disk', '', 7, true, {}].map(
+    (snapshot) => [flat(command('a', { snapshot })), 'invalid_ir', 'as snapshot; it must be "memory"', 'a'] as const,
+  ),
   [flat(command('a', { env: [] })), 'invalid_ir', 'an array as env', 'a'],
   [flat(command('a', { env: { A: 1 } })), 'invalid_ir', 'a number as env "A"', 'a'],
   [flat(command('a', { env: { A: null } })), 'invalid_ir', 'nothing as env "A"', 'a'],

@@ -106,6 +106,15 @@ describe('a pipeline as IR', () => {
     expect(node?.step).toMatchObject({ runner: 'docker', runner_args: { network: 'none' } });
   });
 
+  test('memory is kept of the step that says so', () => {
+    const database = sh('start', { label: 'database', snapshot: 'memory' });
+    const ir = lower([database.sh('test', { label: 'test' })]);
+    expect(ir.graph.nodes.map(({ step: { key, snapshot } }) => [key, snapshot])).toEqual([
+      ['database', 'memory'],
+      ['test', undefined],
+    ]);
+  });
+
   test('a long chain is no deeper than a short one', () => {
     let step = sh('0');
     for (let index = 1; index < 20_000; index += 1) step = step.sh(String(index));

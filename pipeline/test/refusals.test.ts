@@ -44,6 +44,10 @@ describe('a mistake is refused with the step and what to change', () => {
     'a name of env with an equals sign': [() => sh('make', { env: { 'A=B': '' } }), /step "make": "A=B"/],
     'an image that is no text': [() => sh('make', untyped({ image: 3 })), /step "make": image/],
     'a policy that is none': [() => sh('make', untyped({ cache: 'forever' })), /step "make": the cache policy/],
+    'a snapshot of something else': [
+      () => sh('make', untyped({ label: 'db', snapshot: 'disk' })),
+      /step "db": snapshot is "disk".*"memory"/,
+    ],
     'a duration without unit': [() => timeout('15', sh('make')), /timeout of step "make": "15"/],
     'a duration of nothing': [() => sh('make', { timeout: 0 }), /timeout of step "make": 0/],
     'a timeout on a wait': [() => timeout('5m', wait()), /wait takes no time/],

@@ -38,14 +38,16 @@ function assignmentOf(row: AssignmentRow, defaults: RunDefaults): RunAssignment 
     graceMs: defaults.graceMs,
     maxOutputBytes: defaults.maxOutputBytes,
     sealAs: row.is_parent ? row.lease_id : null,
+    ...(row.snapshot === null ? {} : { snapshot: row.snapshot }),
     egress: isRender ? 'none' : 'internet',
   };
 }
 
-function baseOf({ job_id, builds_in, parent_layer_id, image }: AssignmentRow, defaults: RunDefaults) {
+function baseOf(row: AssignmentRow, defaults: RunDefaults): RunAssignment['base'] {
+  const { job_id, builds_in, parent_layer_id, parent_snapshot, image } = row;
   if (builds_in === null) return { image: image ?? defaults.image };
   if (parent_layer_id === null) throw new Error(`job ${job_id} builds in a job that left no disk`);
-  return { layerId: parent_layer_id };
+  return { layerId: parent_layer_id, ...(parent_snapshot === null ? {} : { snapshot: parent_snapshot }) };
 }
 
 function loadRows(db: Database, leaseIds: readonly string[]) {
@@ -56,7 +58,8 @@ function loadRows(db: Database, leaseIds: readonly string[]) {
     .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
     .innerJoin('organizations', 'organizations.id', 'builds.organization_id')
     .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
-    .select(['leases.id as lease_id', 'leases.fence', 'leases.capsule_id', 'parents.layer_id as parent_layer_id'])
+    .select(['leases.id as lease_id', 'leases.fence', 'leases.capsule_id'])
+    .select(['parents.layer_id as parent_layer_id', 'parents.snapshot as parent_snapshot'])
     .select([
       'jobs.kind',
       'jobs.command',
@@ -65,6 +68,7 @@ function loadRows(db: Database, leaseIds: readonly string[]) {
       'jobs.timeout_ms',
       'jobs.builds_in',
       'jobs.is_parent',
+      'jobs.snapshot',
     ])
     .select([
       'jobs.id as job_id',

@@ -25,8 +25,9 @@ export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): P
       status === 'draining' && refuses !== null ? [refuses] : [],
     );
     const lines = new Map<string, OutputChunk[]>();
-    for (const { id, host_id, at_ms } of waiting) {
-      const placement = place(hosts, { ...shape, snapshotHostIds: host_id === null ? null : [host_id] });
+    for (const { id, host_id, needs_memory_snapshots: needsMemorySnapshots, at_ms } of waiting) {
+      const snapshotHostIds = host_id === null ? null : [host_id];
+      const placement = place(hosts, { ...shape, snapshotHostIds, needsMemorySnapshots });
       if (placement.ok) continue;
       const why = [placement.message, ...new Set(refusals.map((refusal) => `A host takes no new work: ${refusal}.`))];
       const bytes = Buffer.from(`[caisson] waiting for a host: ${why.join(' ')}\n`);
@@ -43,12 +44,14 @@ interface Waiting {
   readonly id: string;
   /** The host with the disk it starts from, null when it starts from an image. */
   readonly host_id: string | null;
+  readonly needs_memory_snapshots: boolean;
   readonly at_ms: number;
 }
 
 async function loadUntold(tx: Tx): Promise<readonly Waiting[]> {
   const { rows } = await sql<Waiting>`
     select jobs.id, case when jobs.builds_in is null then null else coalesce(layers.host_id::text, '') end as host_id,
+      jobs.needs_memory_snapshots,
       (extract(epoch from clock_timestamp()) * 1000)::float8 as at_ms
     from jobs
     left join jobs as parents on parents.id = jobs.builds_in

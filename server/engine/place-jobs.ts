@@ -1,6 +1,6 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleShape } from '@caisson/contracts/host-api';
-import { type HostView, type Placement, place } from '@caisson/core/place';
+import { type HostView, type Placement, type PlaceRequest, place } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
 import type { Notice } from './notifications.ts';
@@ -53,13 +53,14 @@ interface Placed {
 /** Jobs that no host can take just now do not keep others waiting: behind them, more are looked at while any host has room. */
 async function choose(tx: Tx, hosts: Map<string, HostView>, shape: CapsuleShape): Promise<readonly Placed[]> {
   const placed: Placed[] = [];
-  const find = (snapshotHostIds: readonly string[] | null): Placement =>
-    place([...hosts.values()], { ...shape, snapshotHostIds });
+  const find = (needs: Pick<PlaceRequest, 'snapshotHostIds' | 'needsMemorySnapshots'>): Placement =>
+    place([...hosts.values()], { ...shape, ...needs });
+  const anywhere = { snapshotHostIds: [...hosts.keys()], needsMemorySnapshots: false };
   let after: WaitingJob | null = null;
-  while (placed.length < jobsPerRound && find([...hosts.keys()]).ok) {
+  while (placed.length < jobsPerRound && find(anywhere).ok) {
     const page: readonly WaitingJob[] = await loadWaiting(tx, after);
     for (const job of page) {
-      const placement = find(job.snapshotHostId === null ? null : [job.snapshotHostId]);
+      const placement = find({ ...job, snapshotHostIds: job.snapshotHostId === null ? null : [job.snapshotHostId] });
       const host = placement.ok ? hosts.get(placement.hostId) : undefined;
       if (host === undefined) continue;
       hosts.set(host.hostId, withUsed(host, shape));
@@ -88,6 +89,7 @@ interface WaitingJob {
   readonly scheduledAt: string;
   /** The host with the disk it starts from, null when it starts from an image. */
   readonly snapshotHostId: string | null;
+  readonly needsMemorySnapshots: boolean;
 }
 
 async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly WaitingJob[]> {
@@ -95,7 +97,7 @@ async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly W
     .selectFrom('jobs')
     .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
     .leftJoin('layers', 'layers.id', 'parents.layer_id')
-    .select(['jobs.id', 'jobs.build_id', 'jobs.builds_in', 'layers.host_id'])
+    .select(['jobs.id', 'jobs.build_id', 'jobs.builds_in', 'jobs.needs_memory_snapshots', 'layers.host_id'])
     .select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at'))
     .where('jobs.status', '=', 'scheduled')
     .orderBy('jobs.scheduled_at')
@@ -106,11 +108,12 @@ async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly W
       sql<boolean>`(jobs.scheduled_at, jobs.id) > (${after.scheduledAt}::timestamptz, ${after.id}::uuid)`,
     );
   const rows = await query.execute();
-  return rows.map(({ id, build_id, builds_in, scheduled_at, host_id }) => ({
-    id,
-    buildId: build_id,
-    scheduledAt: scheduled_at,
-    snapshotHostId: builds_in === null ? null : (host_id ?? ''),
+  return rows.map((row) => ({
+    id: row.id,
+    buildId: row.build_id,
+    scheduledAt: row.scheduled_at,
+    snapshotHostId: row.builds_in === null ? null : (row.host_id ?? ''),
+    needsMemorySnapshots: row.needs_memory_snapshots,
   }));
 }
 
@@ -119,7 +122,8 @@ export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readon
   const rows = await tx
     .selectFrom('hosts')
     .leftJoin('capsules', (join) => join.onRef('capsules.host_id', '=', 'hosts.id').on('capsules.ended_at', 'is', null))
-    .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes', 'hosts.refuses'])
+    .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes'])
+    .select(['hosts.memory_snapshots', 'hosts.refuses'])
     .select(({ fn }) => [
       fn.sum<number | null>('capsules.cpus').as('used_cpus'),
       sql<number | null>`sum(capsules.memory_bytes)::float8`.as('used_memory'),
@@ -137,6 +141,7 @@ export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readon
         hostId: row.id,
         status: !row.is_online ? 'lost' : row.refuses === null ? 'online' : 'draining',
         refuses: row.refuses,
+        memorySnapshots: row.memory_snapshots,
         capacity: { cpus: row.cpus, memoryBytes: row.memory_bytes, diskBytes: row.disk_bytes },
         used: { cpus: row.used_cpus ?? 0, memoryBytes: row.used_memory ?? 0, diskBytes: row.used_disk ?? 0 },
       },

@@ -104,6 +104,8 @@ export interface JobsTable {
   timeout_ms: Int8 | null;
   builds_in: string | null;
   is_parent: Generated<boolean>;
+  snapshot: 'memory' | null;
+  needs_memory_snapshots: Generated<boolean>;
   cache_key: string | null;
   runner: string | null;
   runner_args: Json<unknown>;
