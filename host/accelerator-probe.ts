@@ -1,7 +1,7 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { platform, release } from 'node:os';
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { isUsable } from './exists.ts';
 import { withFileLock } from './image-lock.ts';
 import { readBootId } from './layer-record.ts';
@@ -138,8 +138,7 @@ async function tryAccelerator(options: ProbeOptions, accelerator: Accelerator): 
       await rm(dataDir, { recursive: true, force: true });
     }
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
-    return { accelerator, works: false, detail, bootMs: null };
+    return { accelerator, works: false, detail: messageOf(error), bootMs: null };
   }
 }
 

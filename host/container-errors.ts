@@ -1,4 +1,4 @@
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import type { ErrorCode } from '@caisson/contracts/error-table';
 import { isDiskFull } from './disk-full.ts';
 
@@ -10,8 +10,7 @@ export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
 /** The error itself when it already has a code of ours, else an `AppError` around it: `disk_full` where that is the cause. */
 export function asAppError(error: unknown, code: ErrorCode, what: string): AppError {
   if (error instanceof AppError) return error;
-  const detail = error instanceof Error ? error.message : String(error);
-  return new AppError(isDiskFull(error) ? 'disk_full' : code, `${what}: ${detail}`, { cause: error });
+  return new AppError(isDiskFull(error) ? 'disk_full' : code, `${what}: ${messageOf(error)}`, { cause: error });
 }
 
 /** Runs a step of a clean-up whose object may be gone already: a missing one is success. */

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { AppError } from '@caisson/contracts/app-error';
+import { isErrno } from './container-errors.ts';
 import { exists } from './exists.ts';
 
 const run = promisify(execFile);
@@ -76,17 +77,13 @@ async function findCompiler(programs: readonly string[]): Promise<{ program: str
       const { stdout } = await run(program, ['--version']);
       return { program, version: `${program} ${stdout}` };
     } catch (error) {
-      if (!isMissing(error)) throw error;
+      if (!isErrno(error, 'ENOENT')) throw error;
     }
   }
   throw new AppError(
     'tools_unavailable',
     'The agent that runs inside capsules has to be compiled once, and there is no C compiler: install the Debian packages musl-tools and gcc.',
   );
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
 function digestOf(parts: readonly string[]): string {

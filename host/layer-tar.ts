@@ -1,5 +1,5 @@
 import { createGunzip } from 'node:zlib';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { extract, type Header } from 'tar-stream';
 
 export interface TarLimits {
@@ -210,8 +210,4 @@ function utf8AsLatin1(text: string): string {
 
 function isSystemError(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

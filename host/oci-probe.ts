@@ -1,7 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { type ContainerContext, startCapsule } from './container-create.ts';
 import { remainsOf } from './container-remains.ts';
 import { startVessel } from './container-vessel.ts';
@@ -63,7 +63,7 @@ async function probe(context: ContainerContext): Promise<string | null> {
     await machine.destroy();
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }
 

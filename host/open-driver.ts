@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '@caisson/contracts/app-error';
+import { hasCode, messageOf } from '@caisson/contracts/app-error';
 import type { HostConfig } from './config.ts';
 import { createContainerDriver } from './container-driver.ts';
 import { chooseDriver, type DriverChoice, microvmPlaces } from './driver-choice.ts';
@@ -43,8 +43,7 @@ export async function openDriver(options: OpenDriverOptions): Promise<OpenedDriv
     return await openContainers(options, choice);
   } catch (error) {
     if (wish !== 'auto' || !hasCode(error, 'runtime_unavailable')) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    progress(`warning: containers cannot run here (${reason}); trying virtual machines`);
+    progress(`warning: containers cannot run here (${messageOf(error)}); trying virtual machines`);
     const emulated = await chooseDriver({ ...wished, wish: 'microvm' }).catch(() => {
       throw error;
     });

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '@caisson/contracts/app-error';
 import { chooseAccelerator, describeChoice } from './accelerator-probe.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type HostConfig, readHostConfig } from './config.ts';
@@ -191,8 +192,4 @@ async function checkDriver(wish: ChoiceOptions): Promise<Requirement> {
   } catch (error) {
     return missing(name, messageOf(error), 'caisson run --driver container');
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { AppError, hasCode, messageOf } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CancelReason, RunEvent, RunFailureCode, RunResult } from '@caisson/contracts/host-api';
 import { isDiskFull } from './disk-full.ts';
@@ -294,8 +294,4 @@ function failure(error: unknown): RunResult {
   if (hasCode(error, 'image_invalid'))
     return { outcome: 'failed', code: 'image_unavailable', message: messageOf(error) };
   return { outcome: 'failed', code: 'provision_failed', message: messageOf(error) };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,6 +1,7 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '@caisson/contracts/app-error';
 import { chooseAccelerator } from '../accelerator-probe.ts';
 import { createMicrovmDriver, type MicrovmDriver, type MicrovmDriverOptions } from '../microvm-driver.ts';
 import { findQemuKit, prepareQemuKit } from '../qemu-kit.ts';
@@ -16,7 +17,7 @@ export async function microvmProblem(): Promise<string | null> {
     if ((await findQemuKit(testKitsDir)) === null) await prepareQemuKit({ kitsDir: testKitsDir });
     return null;
   } catch (error) {
-    const problem = error instanceof Error ? error.message : String(error);
+    const problem = messageOf(error);
     console.warn(`skipped: micro-virtual machines (${problem}); run: scripts/setup vm`);
     return problem;
   }
