@@ -1,18 +1,19 @@
-import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startPostgres } from '../server/postgres-supervisor.ts';
 import { type Database, openDatabase } from '../server/store/database.ts';
 import { migrate } from '../server/store/migrate.ts';
-import { type EngineProcess, type EngineSettings, startEngineProcess } from './engine-process.ts';
+import { ir } from '../server/test/ir.ts';
+import { addPipeline, type PipelineScope } from '../server/test/pipeline-scope.ts';
+import { type EngineProcess, startEngineProcess } from './engine-process.ts';
 
 /** A durable PostgreSQL of its own, and control planes on it as processes of their own, each with a scripted host. */
 export interface EngineBench {
   readonly db: Database;
   readonly connectionString: string;
   /** An organization and a pipeline for builds. */
-  readonly scope: Pick<EngineSettings, 'organizationId' | 'pipelineId'>;
+  readonly scope: PipelineScope;
   /** Starts control planes until there are `count`. */
   engines(count: number): Promise<readonly EngineProcess[]>;
   end(): Promise<void>;
@@ -31,7 +32,7 @@ export async function openEngineBench(): Promise<EngineBench> {
     await migrate(postgres.connectionString);
     const { db, close } = openDatabase(postgres.connectionString, 2);
     opened.defer(close);
-    const scope = await makePipeline(db);
+    const scope = await addPipeline(db);
     const started: EngineProcess[] = [];
     opened.defer(async () => void (await Promise.all(started.map((each) => each.end()))));
     return {
@@ -48,22 +49,6 @@ export async function openEngineBench(): Promise<EngineBench> {
     await opened.disposeAsync();
     throw error;
   }
-}
-
-async function makePipeline(db: Database): Promise<{ organizationId: string; pipelineId: string }> {
-  const [organizationId, pipelineId] = [randomUUID(), randomUUID()];
-  await db
-    .insertInto('organizations')
-    .values({ id: organizationId, slug: 'local', name: 'Local', url: null })
-    .execute();
-  await db
-    .insertInto('pipelines')
-    .values({
-      ...{ id: pipelineId, organization_id: organizationId, slug: 'bench', name: 'bench', default_branch: 'main' },
-      ...{ repository: 'https://example.test/a/b.git', repo_name: 'a/b', source_slug: 'bench', description: null },
-    })
-    .execute();
-  return { organizationId, pipelineId };
 }
 
 /** Resolves when every build is over; throws unless all passed. */
@@ -83,12 +68,7 @@ export async function allPassed(db: Database, buildIds: readonly string[], signa
 /** One step, then `width` chains of `length` steps that each start from it. */
 export function fanOutIr({ width, length, cmd }: { width: number; length: number; cmd: string }): string {
   const chains = Array.from({ length: width }, (_, chain) =>
-    Array.from({ length }, (_, at) => ({
-      type: 'command',
-      key: `c${chain}-${at}`,
-      cmd,
-      builds_in: at === 0 ? 'root' : `c${chain}-${at - 1}`,
-    })),
+    Array.from({ length }, (_, at) => [`c${chain}-${at}`, [cmd, at === 0 ? 'root' : `c${chain}-${at - 1}`]] as const),
   );
-  return JSON.stringify({ version: '0', steps: [{ type: 'command', key: 'root', cmd }, ...chains.flat()] });
+  return ir(Object.fromEntries([['root', [cmd]] as const, ...chains.flat()]));
 }

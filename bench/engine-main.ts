@@ -7,14 +7,14 @@ import { makeEngine } from '../server/engine/make-engine.ts';
 import { openNotifications } from '../server/engine/notifications.ts';
 import { openDirectoryBlobs } from '../server/store/blobs.ts';
 import { openDatabase } from '../server/store/database.ts';
+import { newBuildOf } from '../server/test/pipeline-scope.ts';
 import { exited, scriptedHost } from '../server/test/scripted-host.ts';
+import { testDefaults } from '../server/test/test-defaults.ts';
 import type { BuildRequest, EngineSettings } from './engine-process.ts';
 
 // One control plane with one scripted host; builds what its parent asks for until that lets go.
-const settings: EngineSettings = JSON.parse(process.argv[2] ?? '');
-const { connectionString, organizationId, pipelineId } = settings;
+const { connectionString, ...scope }: EngineSettings = JSON.parse(process.argv[2] ?? '');
 const logger = pino({ level: 'error' }, pino.destination(2));
-const shape = { cpus: 1, memoryBytes: 2 ** 20, diskBytes: 2 ** 20, pids: 100 };
 const directory = await mkdtemp(join(tmpdir(), 'caisson-bench-engine-'));
 const { db, close } = openDatabase(connectionString);
 const notifications = await openNotifications(connectionString, logger);
@@ -22,14 +22,7 @@ const engine = await makeEngine({
   ...{ db, connectionString, notifications, logger },
   effects: await openEffects(connectionString, logger),
   blobs: await openDirectoryBlobs(directory),
-  defaults: {
-    shape,
-    image: 'minimal',
-    jobTimeoutMs: 600_000,
-    renderTimeoutMs: 60_000,
-    graceMs: 1_000,
-    maxOutputBytes: 2 ** 20,
-  },
+  defaults: { ...testDefaults, jobTimeoutMs: 600_000 },
 });
 const host = scriptedHost(() => exited(0));
 const capacity = { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 };
@@ -37,7 +30,8 @@ engine.attachHost({ ...host, describe: async () => ({ ...(await host.describe())
 
 process.on('message', async ({ pipelineIr, count }: BuildRequest) => {
   const ids: string[] = [];
-  for (let index = 0; index < count; index++) ids.push((await createBuild(pipelineIr)).build.id);
+  for (let index = 0; index < count; index++)
+    ids.push((await engine.createBuild(newBuildOf(scope, { pipelineIr }))).build.id);
   process.send?.(ids);
 });
 process.once('SIGINT', () => {});
@@ -49,10 +43,3 @@ process.once('disconnect', async () => {
   process.exit();
 });
 process.send?.('ready');
-
-function createBuild(pipelineIr: string) {
-  return engine.createBuild({
-    ...{ organizationId, pipelineId, pipelineIr, trigger: 'api', createdBy: null, branch: 'main', commit: null },
-    ...{ message: null, env: {}, sourceDigest: null, renderSlug: null, stopOnFailure: false },
-  });
-}

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import type { PipelineScope } from '../server/test/pipeline-scope.ts';
 
 /** A control plane in a process of its own. */
 export interface EngineProcess {
@@ -10,10 +11,8 @@ export interface EngineProcess {
 }
 
 /** What the process needs to know, as JSON in its first argument. */
-export interface EngineSettings {
+export interface EngineSettings extends PipelineScope {
   readonly connectionString: string;
-  readonly organizationId: string;
-  readonly pipelineId: string;
 }
 
 export interface BuildRequest {

@@ -8,6 +8,7 @@ import { seedImage } from '../host/test/image-cache.ts';
 import { readConfig } from '../server/config.ts';
 import { startPostgres } from '../server/postgres-supervisor.ts';
 import { type Database, openDatabase } from '../server/store/database.ts';
+import { ir } from '../server/test/ir.ts';
 
 /** A whole Caisson in this process: PostgreSQL, control plane, host with real capsules, on a directory of its own. */
 export interface Local {
@@ -111,11 +112,7 @@ async function whatFailed(db: Database, buildId: string): Promise<string> {
 
 /** IR of a chain in which every step starts from the disk of the one before. */
 export function chainIr(commands: readonly string[]): string {
-  const steps = commands.map((cmd, index) => ({
-    type: 'command',
-    key: `s${index}`,
-    cmd,
-    builds_in: index === 0 ? null : `s${index - 1}`,
-  }));
-  return JSON.stringify({ version: '0', steps });
+  return ir(
+    Object.fromEntries(commands.map((cmd, index) => [`s${index}`, index === 0 ? [cmd] : [cmd, `s${index - 1}`]])),
+  );
 }

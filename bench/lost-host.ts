@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { startPlane } from '../server/test/crash-plane.ts';
+import { ir } from '../server/test/ir.ts';
+import { newBuildOf } from '../server/test/pipeline-scope.ts';
 import { type EngineBench, openEngineBench } from './engine-bench.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { addFailure, noSamples, type Samples } from './statistics.ts';
@@ -28,14 +30,8 @@ const heartbeatMs = 5_000;
 /** Each host begins so much later than the one before, so that all that are killed are at another point between two heartbeats. */
 const beginEveryMs = 500;
 const longestMs = 60_000;
-const pipelineIr = JSON.stringify({
-  version: '0',
-  steps: Array.from({ length: (killed + 1) * jobsPerHost }, (_, at) => ({
-    type: 'command',
-    key: `j${at}`,
-    cmd: 'hold',
-  })),
-});
+const jobs = Array.from({ length: (killed + 1) * jobsPerHost }, (_, at) => [`j${at}`, ['hold']] as const);
+const pipelineIr = ir(Object.fromEntries(jobs));
 
 interface Series {
   readonly noticed: Samples;
@@ -79,10 +75,7 @@ async function measureDeaths(engines: EngineBench, bench: Bench, series: Series)
       await new Promise((resolve) => setTimeout(resolve, beginEveryMs));
     }
     await until(bench, async () => (await seenHosts(db, hosts)) === hosts.length);
-    plane.build({
-      ...{ ...scope, pipelineIr, trigger: 'api', createdBy: null, branch: 'main', commit: null, message: null },
-      ...{ env: {}, sourceDigest: null, renderSlug: null, stopOnFailure: false },
-    });
+    plane.build(newBuildOf(scope, { pipelineIr }));
     await until(bench, async () => (await jobsOf(db, hosts)).filter(isRunning).length === hosts.length * jobsPerHost);
     // Every lease is renewed once before, as most are.
     await new Promise((resolve) => setTimeout(resolve, heartbeatMs + beginEveryMs));

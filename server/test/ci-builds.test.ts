@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { signBuildToken, verifyBuildToken } from '../identity/build-token.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
+import { ir } from './ir.ts';
 import { exited, scriptedHost } from './scripted-host.ts';
 
 let rig: CiRig;

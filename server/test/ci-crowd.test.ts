@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { signBuildToken } from '../identity/build-token.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
 import { type ReadEvent, readEvents } from './event-reader.ts';
+import { ir } from './ir.ts';
 import { exited, scriptedHost } from './scripted-host.ts';
 
 const mebibyte = 2 ** 20;

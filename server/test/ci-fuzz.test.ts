@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readContract } from '../doors/ci/contract.ts';
 import { signBuildToken } from '../identity/build-token.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
+import { ir } from './ir.ts';
 
 let rig: CiRig;
 let runnerToken: string;

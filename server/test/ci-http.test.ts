@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { failureOf } from '../doors/ci/failure-of.ts';
 import { openDatabase } from '../store/database.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
+import { ir } from './ir.ts';
 
 let rig: CiRig;
 beforeAll(async () => {

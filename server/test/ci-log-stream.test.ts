@@ -5,8 +5,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { notify } from '../engine/notifications.ts';
 import { signBuildToken } from '../identity/build-token.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
 import { type EventReader, type ReadEvent, readEvents } from './event-reader.ts';
+import { ir } from './ir.ts';
 
 let rig: CiRig;
 let pipeline: string;

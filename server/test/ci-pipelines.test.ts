@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
+import { ir } from './ir.ts';
 
 let rig: CiRig;
 beforeAll(async () => {

@@ -17,7 +17,7 @@ import { makeMetrics } from '../metrics.ts';
 import { type Blobs, openDirectoryBlobs } from '../store/blobs.ts';
 import { type Database, openDatabase } from '../store/database.ts';
 import { freshDatabase, type TestDatabase } from './database.ts';
-import { testDefaults } from './engine-rig.ts';
+import { testDefaults } from './test-defaults.ts';
 
 export interface CallOptions {
   /** Null sends no `authorization`. */

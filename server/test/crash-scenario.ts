@@ -14,7 +14,8 @@ import { type Database, openDatabase } from '../store/database.ts';
 import type { JobRow } from '../store/job-row.ts';
 import type { CrashPlane, CrashSettings } from './crash-plane.ts';
 import { freshDatabase } from './database.ts';
-import { ir } from './engine-rig.ts';
+import { ir } from './ir.ts';
+import { addPipeline, newBuildOf } from './pipeline-scope.ts';
 import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 const lookAgainMs = 50;
@@ -67,13 +68,11 @@ export async function openScenario(): Promise<Scenario> {
   const host = crashHost(digest);
   const hostSocket = join(dir, 'host');
   const served = await serveHostApi(host.api, { kind: 'socket', path: hostSocket });
-  const ids = await addPipeline(db);
-  const base = { ...ids, trigger: 'api', createdBy: null, branch: null, commit: null, env: {} } as const;
-  const buildOf = (message: Wanted): NewBuild => ({
-    ...base,
-    ...{ message, pipelineIr: wanted[message], renderSlug: null, stopOnFailure: false },
-    sourceDigest: message === 'rendered' ? digest : null,
-  });
+  const scope = await addPipeline(db);
+  const buildOf = (message: Wanted): NewBuild => {
+    const sourceDigest = message === 'rendered' ? digest : null;
+    return newBuildOf(scope, { message, pipelineIr: wanted[message], sourceDigest });
+  };
   return {
     db,
     settings: { connectionString, hostSockets: [hostSocket], blobDir },
@@ -228,20 +227,4 @@ async function eventually(what: string, isSo: () => Promise<boolean>): Promise<v
     if (Date.now() > deadlineMs) throw new Error(`there are ${what} left`);
     await new Promise((resolve) => setTimeout(resolve, lookAgainMs));
   }
-}
-
-async function addPipeline(db: Database): Promise<{ organizationId: string; pipelineId: string }> {
-  const [organizationId, pipelineId] = [randomUUID(), randomUUID()];
-  await db
-    .insertInto('organizations')
-    .values({ id: organizationId, slug: 'local', name: 'Local', url: null })
-    .execute();
-  await db
-    .insertInto('pipelines')
-    .values({
-      ...{ id: pipelineId, organization_id: organizationId, slug: 'ci', name: 'ci', default_branch: 'main' },
-      ...{ repository: 'https://example.test/a/b.git', repo_name: 'a/b', source_slug: 'ci', description: null },
-    })
-    .execute();
-  return { organizationId, pipelineId };
 }

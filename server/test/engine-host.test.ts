@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
-import { type EngineRig, engineRig, ir } from './engine-rig.ts';
+import { type EngineRig, engineRig } from './engine-rig.ts';
+import { ir } from './ir.ts';
 import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;

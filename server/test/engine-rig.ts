@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,9 +14,8 @@ import type { BuildRow } from '../store/build-row.ts';
 import { type Database, openDatabase } from '../store/database.ts';
 import type { JobRow } from '../store/job-row.ts';
 import { freshDatabase } from './database.ts';
+import { addPipeline, newBuildOf, type PipelineScope } from './pipeline-scope.ts';
 import { testDefaults } from './test-defaults.ts';
-
-export { testDefaults };
 
 interface BuildOptions {
   readonly stopOnFailure?: boolean;
@@ -25,14 +23,12 @@ interface BuildOptions {
 }
 
 /** A real engine on a real database, with an organization and a pipeline in it. */
-export interface EngineRig {
+export interface EngineRig extends PipelineScope {
   readonly connectionString: string;
   readonly db: Database;
   readonly pool: Pool;
   readonly blobs: Blobs;
   readonly engine: RunningEngine;
-  readonly organizationId: string;
-  readonly pipelineId: string;
   /** Another control plane on the same database. */
   another(): Promise<RunningEngine>;
   newBuild(pipelineIr: string | null, options?: BuildOptions): NewBuild;
@@ -65,26 +61,7 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
     return engine;
   };
   const engine = await start();
-  const organizationId = randomUUID();
-  const pipelineId = randomUUID();
-  await db
-    .insertInto('organizations')
-    .values({ id: organizationId, slug: 'local', name: 'Local', url: null })
-    .execute();
-  await db
-    .insertInto('pipelines')
-    .values({
-      id: pipelineId,
-      organization_id: organizationId,
-      slug: 'ci',
-      name: 'ci',
-      repository: 'https://example.test/a/b.git',
-      default_branch: 'main',
-      repo_name: 'a/b',
-      source_slug: 'ci',
-      description: null,
-    })
-    .execute();
+  const scope = await addPipeline(db);
 
   /** Null while the database is away. */
   async function read(buildId: string): Promise<readonly [BuildRow | null, readonly JobRow[]]> {
@@ -102,23 +79,10 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
     pool,
     blobs,
     engine,
-    organizationId,
-    pipelineId,
+    ...scope,
     another: start,
-    newBuild: (pipelineIr, { stopOnFailure = false, sourceDigest } = {}) => ({
-      organizationId,
-      pipelineId,
-      trigger: 'api',
-      createdBy: null,
-      branch: 'main',
-      commit: '0'.repeat(40),
-      message: null,
-      env: { FROM_BUILD: 'yes' },
-      sourceDigest: sourceDigest ?? null,
-      pipelineIr,
-      renderSlug: null,
-      stopOnFailure,
-    }),
+    newBuild: (pipelineIr, options) =>
+      newBuildOf(scope, { pipelineIr, commit: '0'.repeat(40), env: { FROM_BUILD: 'yes' }, ...options }),
     build: (pipelineIr, options) => engine.createBuild(rig.newBuild(pipelineIr, options)),
     ended: (buildId, withinMs) => rig.until(buildId, (build) => build.finished_at !== null, withinMs),
     async until(buildId, isSo, withinMs = 30_000) {
@@ -157,18 +121,4 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
     },
   };
   return rig;
-}
-
-/** IR of the flat dialect from `key: [command, buildsIn?]`. */
-export function ir(steps: Record<string, readonly [command: string, buildsIn?: string]>, extra: object = {}): string {
-  return JSON.stringify({
-    version: '0',
-    steps: Object.entries(steps).map(([key, [cmd, builds_in]]) => ({
-      type: 'command',
-      key,
-      cmd,
-      builds_in: builds_in ?? null,
-    })),
-    ...extra,
-  });
 }

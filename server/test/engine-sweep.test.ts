@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
-import { type EngineRig, engineRig, ir } from './engine-rig.ts';
+import { type EngineRig, engineRig } from './engine-rig.ts';
+import { ir } from './ir.ts';
 import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;

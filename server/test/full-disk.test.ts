@@ -11,8 +11,8 @@ import { signBuildToken } from '../identity/build-token.ts';
 import { startPostgres } from '../postgres-supervisor.ts';
 import { migrate } from '../store/migrate.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { ir } from './engine-rig.ts';
 import { type EventReader, type ReadEvent, readEvents } from './event-reader.ts';
+import { ir } from './ir.ts';
 import { exited, type Script, scriptedHost } from './scripted-host.ts';
 import { openSmallDisk, type SmallDisk } from './small-disk.ts';
 
