@@ -1,20 +1,21 @@
 import { createHash } from 'node:crypto';
-import { readFile, rm, rmdir } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { openCapsuleNetwork } from './capsule-network.ts';
+import { capsuleTurns } from './capsule-turns.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type BlankPool, createBlankPool, mostBlanks } from './container-blanks.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
 import { keepAgent, prepareBlankRoot, prepareSkeleton } from './container-disk.ts';
-import { ignoringMissing } from './container-errors.ts';
 import { liftSharedLimits } from './container-host-settings.ts';
 import { type Installation, newVesselId, openInstallation, vesselLayoutOf } from './container-layout.ts';
-import { listCapsules, readStates, remainsOf, removeStrayVessels } from './container-remains.ts';
+import { readStates, remainsOf, removeStrayVessels } from './container-remains.ts';
 import { removeVessels, startVessel, type VesselContext } from './container-vessel.ts';
 import { createGate } from './gate.ts';
 import { buildAgent } from './guest-binary.ts';
+import { closeInstallation, listCapsules } from './installation-parts.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
 import { type ResidentPrograms, startResidentPrograms } from './resident-programs.ts';
@@ -131,28 +132,19 @@ function openBlanks(context: VesselContext, max: number): BlankPool {
 
 function openDriver(context: ContainerContext, blanks: BlankPool, programs: ResidentPrograms): ContainerDriver {
   const { network, live } = context;
-  const starting = new Map<string, Promise<unknown>>();
   let isClosed = false;
   return {
     capabilities: { driver: 'container', runtime: context.runtime.label, memorySnapshots: false },
     networkProblem: network.problem,
     networkReady: () => network.pool.filled(),
     blanksReady: () => blanks.filled(),
-    async create(spec) {
-      if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
-      const start = startCapsule(context, spec);
-      starting.set(spec.capsuleId, start);
-      return start.finally(() => starting.delete(spec.capsuleId));
-    },
+    ...capsuleTurns({
+      create: (spec) => startCapsule(context, spec),
+      remains: (capsuleId) => remainsOf(context, capsuleId),
+      live,
+    }),
     adopt: (capsuleId) => adoptCapsule(context, capsuleId),
-    remains: (capsuleId) => remainsOf(context, capsuleId),
     list: () => listCapsules(context.installation),
-    async destroy(capsuleId) {
-      // One that is being created cannot be taken apart at the same time.
-      await starting.get(capsuleId)?.catch(() => {});
-      const machine = live.get(capsuleId);
-      await (machine ?? remainsOf(context, capsuleId)).destroy();
-    },
     async close() {
       if (isClosed) return;
       isClosed = true;
@@ -167,15 +159,10 @@ async function closeDriver(
   context: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network' | 'leaving'>,
   blanks: BlankPool | null,
 ): Promise<void> {
-  const { installation, hierarchy, network, leaving } = context;
+  const { leaving } = context;
   while (leaving.size > 0) await Promise.all(leaving);
   await blanks?.close();
-  const isLast = (await listCapsules(installation)).length === 0;
-  await network.close(isLast);
-  if (!isLast) return;
-  await rm(installation.runDir, { recursive: true, force: true });
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
+  await closeInstallation(context);
 }
 
 async function prepareAgent(dataDir: string, path: string): Promise<string> {

@@ -1,13 +1,12 @@
-import { readdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
-import { isErrno } from './container-errors.ts';
 import { type Installation, layoutOf, vesselLayoutOf } from './container-layout.ts';
 import { type CapsuleState, readState, writeState } from './container-state.ts';
 import { removeVessels } from './container-vessel.ts';
 import { exists } from './exists.ts';
+import { listCapsules, listVessels } from './installation-parts.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Remains } from './machine-driver.ts';
 import type { RunBriefly } from './resident-programs.ts';
@@ -47,11 +46,6 @@ export function remainsOf(context: RemainsContext & { readonly network: CapsuleN
   };
 }
 
-/** Ids of every capsule of which anything exists: each has a place on disk for as long as it has anything. */
-export function listCapsules({ capsulesDir }: Installation): Promise<readonly string[]> {
-  return directoriesIn(capsulesDir);
-}
-
 /** What is known of every capsule that was activated. */
 export async function readStates(installation: Installation): Promise<readonly CapsuleState[]> {
   const capsuleIds = await listCapsules(installation);
@@ -61,21 +55,11 @@ export async function readStates(installation: Installation): Promise<readonly C
 
 /** Removes every vessel that is not a capsule's: blank ones of an earlier process, and those it was starting or activating. */
 export async function removeStrayVessels(context: RemainsContext, states: readonly CapsuleState[]): Promise<void> {
-  const { installation, hierarchy, blankRootDir } = context;
+  const { installation, blankRootDir } = context;
   const claimed = new Set([...states.map(({ vesselId }) => vesselId), basename(blankRootDir)]);
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  const found = await Promise.all([installation.runDir, ...groups].map(directoriesIn));
-  const strays = [...new Set(found.flat())].filter((id) => !claimed.has(id));
+  const strays = (await listVessels(context)).filter((id) => !claimed.has(id));
   await removeVessels(
     context,
     strays.map((id) => vesselLayoutOf(installation, id)),
   );
-}
-
-async function directoriesIn(path: string): Promise<readonly string[]> {
-  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  });
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { tableName } from './capsule-network.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { mountsBelow } from './container-disk.ts';
+import { directoriesIn } from './installation-parts.ts';
 import { linkPrefix, namespacePrefix } from './network-slot.ts';
 import { runProgram } from './run-program.ts';
 
@@ -77,11 +78,6 @@ async function cgroupLines(path: string): Promise<readonly string[]> {
 async function memberLines(group: string): Promise<readonly string[]> {
   const pids = await readFile(join(group, 'cgroup.procs'), 'utf8').catch(() => '');
   return pids.split('\n').flatMap((pid) => (pid === '' ? [] : [`process ${pid} in a capsule`]));
-}
-
-async function directoriesIn(path: string): Promise<readonly string[]> {
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }
 
 async function nameLines(kind: string, directory: string, prefix: string): Promise<readonly string[]> {

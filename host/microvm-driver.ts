@@ -1,12 +1,12 @@
-import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { openCapsuleNetwork } from './capsule-network.ts';
+import { capsuleTurns } from './capsule-turns.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
-import { ignoringMissing, isErrno } from './container-errors.ts';
 import { type Installation, openInstallation } from './container-layout.ts';
 import { buildAgent } from './guest-binary.ts';
-import type { Machine, MachineDriver } from './machine-driver.ts';
+import { closeInstallation, listCapsules, listVessels } from './installation-parts.ts';
+import type { MachineDriver } from './machine-driver.ts';
 import { adoptMachine, createMachine, remainsOf } from './microvm-boot.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { layerDisk } from './microvm-disk.ts';
@@ -111,7 +111,7 @@ export async function openMicrovms(options: MicrovmDriverOptions): Promise<Micro
 
 /** Of every machine that is known, whoever started it. */
 async function readStates(installation: Installation): Promise<readonly MicrovmState[]> {
-  const capsuleIds = await directoriesIn(installation.capsulesDir);
+  const capsuleIds = await listCapsules(installation);
   const states = await Promise.all(capsuleIds.map((id) => readMicrovmState(microvmLayoutOf(installation, id))));
   return states.filter((state) => state !== null);
 }
@@ -121,16 +121,12 @@ async function removeStrays(
   context: Pick<MicrovmContext, 'installation' | 'hierarchy'>,
   states: readonly MicrovmState[],
 ): Promise<void> {
-  const { installation, hierarchy } = context;
   const claimed = new Set(states.map(({ vesselId }) => vesselId));
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  const found = await Promise.all([installation.runDir, ...groups].map(directoriesIn));
-  for (const id of new Set(found.flat())) if (!claimed.has(id)) await removeStrayVessel(context, id);
+  for (const id of await listVessels(context)) if (!claimed.has(id)) await removeStrayVessel(context, id);
 }
 
 function openDriver(context: MicrovmContext): MicrovmDriver {
   const { kit, accelerator, live } = context;
-  const starting = new Map<string, Promise<Machine>>();
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: true },
     memory: microvmSnapshots(context),
@@ -140,48 +136,21 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
     async prepareLayer(directory, progress) {
       await layerDisk(kit, directory, progress);
     },
-    async create(spec) {
-      if (starting.has(spec.capsuleId)) throw new AppError('already_exists', `capsule ${spec.capsuleId} is starting`);
-      const start = createMachine(context, spec);
-      starting.set(spec.capsuleId, start);
-      return start.finally(() => starting.delete(spec.capsuleId));
-    },
+    ...capsuleTurns({
+      create: (spec) => createMachine(context, spec),
+      remains: (capsuleId) => remainsOf(context, capsuleId),
+      live,
+    }),
     adopt: (capsuleId) => adoptMachine(context, capsuleId),
-    remains: (capsuleId) => remainsOf(context, capsuleId),
-    list: () => listMachines(context),
-    async destroy(capsuleId) {
-      // One that is being created cannot be taken apart at the same time.
-      await starting.get(capsuleId)?.catch(() => {});
-      const machine = live.get(capsuleId);
-      await (machine ?? remainsOf(context, capsuleId)).destroy();
-    },
+    list: () => listCapsules(context.installation),
     close: () => closeDriver(context),
   };
 }
 
 /** With no machine left, nothing of the installation stays but its files. */
 async function closeDriver(context: MicrovmContext): Promise<void> {
-  const { installation, hierarchy, network, clones } = context;
-  await clones?.close();
-  const isLast = (await listMachines(context)).length === 0;
-  await network.close(isLast);
-  if (!isLast) return;
-  await rm(installation.runDir, { recursive: true, force: true });
-  const groups = hierarchy.roots.map((root) => join(root, installation.cgroupPath));
-  await Promise.all(groups.map((group) => ignoringMissing(rmdir(group))));
-}
-
-/** Each has a place on disk for as long as it has anything. */
-function listMachines({ installation }: MicrovmContext): Promise<readonly string[]> {
-  return directoriesIn(installation.capsulesDir);
-}
-
-async function directoriesIn(path: string): Promise<readonly string[]> {
-  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  });
-  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  await context.clones?.close();
+  await closeInstallation(context);
 }
 
 async function measureTsc(agentPath: string): Promise<number> {
