@@ -52,7 +52,6 @@ export interface ContainerDriver extends MachineDriver {
  * are until `adopt` or `destroy`. Throws `runtime_unavailable` when this machine cannot run containers, saying what it lacks.
  */
 export async function createContainerDriver(options: ContainerDriverOptions): Promise<ContainerDriver> {
-  requireRoot();
   const runRoot = options.runRoot ?? '/run/caisson';
   const installation = await openInstallation(options.dataDir, runRoot);
   // Says at once when the run directory leaves no room for the names of sockets.
@@ -176,9 +175,4 @@ async function prepareAgent(dataDir: string, path: string): Promise<string> {
 async function readMaxOpenFiles(): Promise<number> {
   const limits = await readFile('/proc/self/limits', 'utf8');
   return Number(/^Max open files\s+\d+\s+(\d+)/m.exec(limits)?.[1] ?? 1024);
-}
-
-function requireRoot(): void {
-  if (process.getuid?.() === 0) return;
-  throw new AppError('runtime_unavailable', 'the container driver has to be root: start Caisson with sudo');
 }

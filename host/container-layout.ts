@@ -40,8 +40,13 @@ export interface VesselLayout {
 /** The kernel's limit for a unix socket's path, without the closing zero. */
 const maxSocketPathBytes = 107;
 
-/** Opens or founds the installation in `dataDir`; `runRoot` holds the run directories of all installations. */
+/**
+ * Opens or founds the installation in `dataDir`; `runRoot` holds the run directories of all installations. Throws `runtime_unavailable`
+ * when this process is not root.
+ */
 export async function openInstallation(dataDir: string, runRoot: string): Promise<Installation> {
+  if (process.getuid?.() !== 0)
+    throw new AppError('runtime_unavailable', 'whoever runs capsules has to be root: start Caisson with sudo');
   await mkdir(dataDir, { recursive: true });
   const id = await readOrMakeId(join(dataDir, 'installation.json'));
   const installation = {

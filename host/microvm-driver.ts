@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
 import { openCapsuleNetwork } from './capsule-network.ts';
 import { capsuleTurns } from './capsule-turns.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
@@ -71,7 +70,6 @@ export async function createMicrovmDriver(options: MicrovmDriverOptions): Promis
 
 /** Everything the driver's machines share. */
 export async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmContext> {
-  requireRoot();
   const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress, runRoot = '/run/caisson' } = options;
   const installation = await openInstallation(dataDir, runRoot);
   const agentPath = options.agentPath ?? (await buildAgent());
@@ -156,9 +154,4 @@ async function closeDriver(context: MicrovmContext): Promise<void> {
 async function measureTsc(agentPath: string): Promise<number> {
   const { stdout } = await runProgram([agentPath, 'tsc']);
   return Number(stdout) || 0;
-}
-
-function requireRoot(): void {
-  if (process.getuid?.() === 0) return;
-  throw new AppError('runtime_unavailable', 'the microvm driver has to be root: start Caisson with sudo');
 }
