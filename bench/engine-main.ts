@@ -25,8 +25,8 @@ const engine = await makeEngine({
   defaults: { ...testDefaults, jobTimeoutMs: 600_000 },
 });
 const host = scriptedHost(() => exited(0));
-const capacity = { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 };
-engine.attachHost({ ...host, describe: async () => ({ ...(await host.describe()), capacity }) });
+host.description = { ...host.description, capacity: { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 } };
+engine.attachHost(host);
 
 process.on('message', async ({ pipelineIr, count }: BuildRequest) => {
   const ids: string[] = [];

@@ -7,8 +7,7 @@ const host = scriptedHost(async ({ canceled }) => {
   await canceled;
   return { outcome: 'canceled' };
 }, hostId);
-const capacity = { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 };
-const api = { ...host, describe: async () => ({ ...(await host.describe()), capacity }) };
-await serveHostApi(api, { kind: 'socket', path: socketPath });
+host.description = { ...host.description, capacity: { cpus: 64, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 } };
+await serveHostApi(host, { kind: 'socket', path: socketPath });
 process.once('disconnect', () => process.exit());
 process.send?.('ready');

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { ir } from './ir.ts';
-import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
+import { exited, passAfter, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
 afterEach(() => rig.close());
@@ -81,15 +81,10 @@ test('a job that its host has no room for goes back to the queue and loses no at
 
 test('a host that was started anew with more room is given more', async () => {
   const go = Promise.withResolvers<void>();
-  const host = scriptedHost(async () => {
-    await go.promise;
-    return exited(0);
-  });
-  const describe = host.describe;
-  let cpus = 1;
+  const host = scriptedHost(passAfter(go.promise));
+  host.description = { ...host.description, capacity: { ...host.description.capacity, cpus: 1 } };
   let end = () => {};
   const { watch } = host;
-  host.describe = async () => ({ ...(await describe()), capacity: { cpus, memoryBytes: 2 ** 36, diskBytes: 2 ** 40 } });
   host.watch = (signal) => {
     const own = new AbortController();
     end = () => own.abort();
@@ -100,7 +95,7 @@ test('a host that was started anew with more room is given more', async () => {
   const running = (count: number) =>
     rig.until(build.id, (_build, jobs) => jobs.filter(({ status }) => status === 'running').length === count);
   await running(1);
-  cpus = 3;
+  host.description = { ...host.description, capacity: { ...host.description.capacity, cpus: 3 } };
   end();
   await running(3);
   go.resolve();
@@ -177,10 +172,7 @@ test('what a host says of a failure is stored whatever bytes are in it', async (
 
 test('a build that cannot be changed does not keep the others of its host', async () => {
   const go = Promise.withResolvers<void>();
-  const host = scriptedHost(async () => {
-    await go.promise;
-    return exited(0);
-  });
+  const host = scriptedHost(passAfter(go.promise));
   rig = await engineRig([host]);
   const [broken, whole] = [await rig.build(single), await rig.build(single)];
   for (const { build } of [broken, whole]) {

@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { ir } from './ir.ts';
-import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
+import { exited, passAfter, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
 let host: ScriptedHost;
@@ -144,10 +144,7 @@ test.each([
   ['a clock set back by an hour', '+ interval'],
 ])('%s costs no lease, no disk and no build', async (_title, shift) => {
   const go = Promise.withResolvers<void>();
-  await start(async ({ assignment }) => {
-    if (assignment.work.kind === 'shell' && assignment.work.text === 'child') await go.promise;
-    return exited(0);
-  });
+  await start(passAfter(go.promise, 'child'));
   const steps = { parent: ['parent'], child: ['child', 'parent'] } as const;
   const { build } = await rig.build(ir(steps, { timeout_seconds: 600 }));
   await rig.until(build.id, (_build, jobs) => jobs.some((job) => job.step_key === 'child' && job.status === 'running'));

@@ -2,23 +2,10 @@ import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { ir } from './ir.ts';
-import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
+import { exited, passAfter, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
 afterEach(() => rig.close());
-
-const pass: Script = () => exited(0);
-
-/** A host that takes no new work for as long as it says why. */
-function refusingHost(script: Script): ScriptedHost & { refuses: string | null } {
-  const host = Object.assign(scriptedHost(script), { refuses: null as string | null });
-  const { heartbeat } = host;
-  host.heartbeat = async () => ({
-    ...(await heartbeat()),
-    ...(host.refuses === null ? {} : { refuses: host.refuses }),
-  });
-  return host;
-}
 
 /** As if the jobs that wait had waited for that long. */
 async function waitedMs(ms: number): Promise<void> {
@@ -39,10 +26,7 @@ const refusesInTable = async () => (await rig.db.selectFrom('hosts').select('ref
 
 test('a host without room brings to an end what it has begun and takes nothing new until there is room', async () => {
   const go = Promise.withResolvers<void>();
-  const host = refusingHost(async ({ assignment }) => {
-    if (assignment.work.kind === 'shell' && assignment.work.text === 'parent') await go.promise;
-    return exited(0);
-  });
+  const host = scriptedHost(passAfter(go.promise, 'parent'));
   rig = await engineRig([host]);
   const { build: begun } = await rig.build(ir({ parent: ['parent'], child: ['child', 'parent'] }));
   await rig.until(begun.id, (_build, [first]) => first?.status !== 'pending' && first?.status !== 'scheduled');
@@ -65,10 +49,7 @@ test('a host without room brings to an end what it has begun and takes nothing n
 
 test('more builds than there is room for wait with the reason in their log, and all pass in turn', async () => {
   const go = Promise.withResolvers<void>();
-  const host = scriptedHost(async () => {
-    await go.promise;
-    return exited(0);
-  });
+  const host = scriptedHost(passAfter(go.promise));
   rig = await engineRig([host]);
   const builds = await Promise.all(Array.from({ length: 40 }, () => rig.build(ir({ a: ['a'] }))));
   await expect.poll(() => host.taken.length, { timeout: 10_000 }).toBe(8);
@@ -83,10 +64,9 @@ test('more builds than there is room for wait with the reason in their log, and 
 });
 
 test('a thousand jobs that are ready at once all run on one host, each once', async () => {
-  const host = scriptedHost(pass);
-  const { describe } = host;
+  const host = scriptedHost(() => exited(0));
   const capacity = { cpus: 100, memoryBytes: 2 ** 40, diskBytes: 2 ** 40 };
-  host.describe = async () => ({ ...(await describe()), capacity });
+  host.description = { ...host.description, capacity };
   rig = await engineRig([host]);
   const jobs = Array.from({ length: 1_000 }, (_, index) => [`job-${index}`, ['true']] as const);
   const { build } = await rig.build(ir(Object.fromEntries(jobs)));

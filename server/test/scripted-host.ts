@@ -3,6 +3,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import type {
   CancelReason,
   HostApi,
+  HostDescription,
   LeaseRef,
   RunAssignment,
   RunEvent,
@@ -28,6 +29,10 @@ export interface ScriptedHost extends HostApi {
   isCutOff: boolean;
   /** While true it takes no run, for want of disk. */
   isFull: boolean;
+  /** Why it takes no new work, as long as that is not null. */
+  refuses: string | null;
+  /** What it says of itself to whoever connects. */
+  description: HostDescription;
   /** Forgets every run, as if its disk was wiped. */
   wipe(): void;
   /** Forgets one run. */
@@ -70,23 +75,24 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     released,
     isCutOff: false,
     isFull: false,
+    refuses: null,
+    description: {
+      hostId,
+      protocol: 1,
+      driver: { driver: 'container', runtime: 'scripted', memorySnapshots: false },
+      capacity: { cpus: 8, memoryBytes: 2 ** 36, diskBytes: 2 ** 40 },
+    },
     wipe: () => runs.clear(),
     forget: (leaseId) => void runs.delete(leaseId),
     repeat() {
       for (const run of runs.values()) run.sent = 0;
       wakeUp.resolve();
     },
-    async describe() {
-      return {
-        hostId,
-        protocol: 1,
-        driver: { driver: 'container', runtime: 'scripted', memorySnapshots: false },
-        capacity: { cpus: 8, memoryBytes: 2 ** 36, diskBytes: 2 ** 40 },
-      };
-    },
+    describe: async () => host.description,
     async heartbeat() {
       if (host.isCutOff) throw new Error('cut off');
-      return { hostId, leases: [...runs.values()].map(({ lease }) => lease) };
+      const leases = [...runs.values()].map(({ lease }) => lease);
+      return { hostId, leases, ...(host.refuses === null ? {} : { refuses: host.refuses }) };
     },
     hasBlob: async () => true,
     putBlob: async () => {},
@@ -139,4 +145,12 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
 /** The result of a command that ended by itself. */
 export function exited(exitCode: number): RunResult {
   return { outcome: 'exited', exitCode, signal: null };
+}
+
+/** Every command passes; all, or those of this text, wait for `go` first. */
+export function passAfter(go: Promise<void>, text?: string): Script {
+  return async ({ assignment: { work } }) => {
+    if (text === undefined || (work.kind === 'shell' && work.text === text)) await go;
+    return exited(0);
+  };
 }
