@@ -11,7 +11,7 @@ import { isRecord } from './qemu-json.ts';
 import { prepareQemuKit, type QemuKit } from './qemu-kit.ts';
 
 /** What became of a guest that was booted with one accelerator. */
-export interface AcceleratorTrial {
+interface AcceleratorTrial {
   readonly accelerator: Accelerator;
   readonly works: boolean;
   /** Why not, in words of QEMU or of the guest. */
@@ -21,12 +21,12 @@ export interface AcceleratorTrial {
 }
 
 /** The accelerator to use, the first that works, and every trial on the way to it. */
-export interface AcceleratorChoice {
+interface AcceleratorChoice {
   readonly accelerator: Accelerator;
   readonly trials: readonly AcceleratorTrial[];
 }
 
-export type ProbeOptions = Pick<MicrovmDriverOptions, 'runRoot' | 'agentPath' | 'progress'> & {
+type ProbeOptions = Pick<MicrovmDriverOptions, 'runRoot' | 'agentPath' | 'progress'> & {
   /** The answer is kept here; made when missing. */
   readonly dataDir: string;
   readonly kitsDir: string;

@@ -14,7 +14,7 @@ import type { RunBriefly } from './resident-programs.ts';
 /** A small part of what a host's table of connections holds. */
 const maxConnections = 4_096;
 
-export interface CapsuleNetworkOptions {
+interface CapsuleNetworkOptions {
   readonly installation: Installation;
   readonly runRoot: string;
   readonly poolSize: number;

@@ -2,7 +2,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import type { Machine, MachineDriver, MachineSpec, Remains } from './machine-driver.ts';
 
 /** What a driver can do with one capsule, if nothing else is done with it at the time. */
-export interface CapsuleWork {
+interface CapsuleWork {
   readonly create: (spec: MachineSpec) => Promise<Machine>;
   readonly remains: (capsuleId: string) => Remains;
   /** Capsules this process holds. */

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 /** How this machine mounts its control groups. `hybrid` is v1 controllers beside an empty v2 tree. */
-export type CgroupMode = 'v1' | 'v2' | 'hybrid';
+type CgroupMode = 'v1' | 'v2' | 'hybrid';
 
 export interface CgroupHierarchy {
   readonly mode: CgroupMode;

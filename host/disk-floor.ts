@@ -1,6 +1,6 @@
 import { diskRoom } from './disk-room.ts';
 
-export interface DiskFloor {
+interface DiskFloor {
   /** Any directory on the disk. */
   readonly directory: string;
   /** With less than this left the work ends. */

@@ -4,7 +4,7 @@ import { statfs } from 'node:fs/promises';
 const leastRoom = { bytes: 4 * 2 ** 30, share: 1 / 25 };
 const leastFilesShare = 1 / 50;
 
-export interface DiskRoom {
+interface DiskRoom {
   readonly freeBytes: number;
   /** How much more would have to be free until new work is taken; 0 when there is enough. */
   readonly shortBytes: number;

@@ -12,7 +12,7 @@ const run = promisify(execFile);
 /** How the agent is compiled: small and static for capsules, or watched by sanitizers for tests. */
 export type AgentVariant = 'release' | 'sanitized';
 
-export interface AgentBuild {
+interface AgentBuild {
   /** Default `release`. */
   readonly variant?: AgentVariant;
   /** A source file that takes the place of `main.c`, for tests. */

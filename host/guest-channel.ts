@@ -10,7 +10,7 @@ import { createGuestProcesses } from './guest-processes.ts';
 import { createGuestRequests } from './guest-requests.ts';
 import { type OpenGuestWire, openGuestWire } from './guest-wire.ts';
 
-export interface GuestChannelOptions {
+interface GuestChannelOptions {
   /** How long the agent may take to greet; default 10 000. A frozen capsule does not greet. */
   readonly greetingTimeoutMs?: number;
   /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced. Default false. */

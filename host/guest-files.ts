@@ -9,7 +9,7 @@ import { uint32 } from './guest-process.ts';
 import type { GuestRequests, OpenRequest } from './guest-requests.ts';
 
 /** The calls of a link that concern files. */
-export type GuestFiles = Pick<GuestLink, 'writeFile' | 'readFile' | 'stat' | 'list' | 'mkdir' | 'remove'>;
+type GuestFiles = Pick<GuestLink, 'writeFile' | 'readFile' | 'stat' | 'list' | 'mkdir' | 'remove'>;
 
 const modeUnset = 0xffff_ffff;
 const flagParents = 1;

@@ -3,7 +3,7 @@ import { protocolError } from './guest-answers.ts';
 import { guestLimits } from './guest-frames.ts';
 
 /** Bytes on their way to the agent, as fast as it gives credit. */
-export interface GuestInflow {
+interface GuestInflow {
   /** Resolves when all bytes are handed over, in the order of the calls; rejects when the inflow is stopped. */
   write(bytes: Uint8Array): Promise<void>;
   /** Runs after the writes before it. */

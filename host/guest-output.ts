@@ -6,7 +6,7 @@ import { guestLimits } from './guest-frames.ts';
 export const windowUnits = 262_144;
 
 /** What the agent sent and the consumer has not taken yet, never more than the credit given. */
-export interface CreditedQueue<Item> {
+interface CreditedQueue<Item> {
   /** Takes an item from the agent; `guest_protocol` when there was no credit for it. */
   push(item: Item, sizeBytes: number): void;
   /** No more items: the consumer's loop ends, or fails with `error`, after those that wait. */

@@ -8,7 +8,7 @@ import { checkStdinBytes, createProcessHandle, type ProcessHandle } from './gues
 import type { GuestWire } from './guest-wire.ts';
 
 /** The processes of one connection. */
-export interface GuestProcesses {
+interface GuestProcesses {
   exec(spec: ExecSpec): Promise<GuestProcess>;
   attach(processId: number, fromOffset: number): Promise<GuestProcess | null>;
   /** Takes a process frame of the agent; false when the frame is not one. Throws `guest_protocol`. */

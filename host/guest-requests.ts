@@ -4,7 +4,7 @@ import { agentFrame, type GuestFrame, hostFrame } from './guest-frames.ts';
 import type { GuestWire } from './guest-wire.ts';
 
 /** What one request does with the frames that come back for it. Each may throw `guest_protocol`. */
-export interface RequestListener {
+interface RequestListener {
   /** Every frame before the final one. */
   frame(frame: GuestFrame): void;
 }

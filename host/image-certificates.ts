@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Where Debian keeps the certificate authorities an administrator has added. */
-export const localCertificatesDir = '/usr/local/share/ca-certificates';
+const localCertificatesDir = '/usr/local/share/ca-certificates';
 
 /** The authorities this machine trusts beyond the public ones; a build behind a company's proxy needs them inside capsules too. */
 export interface LocalCertificates {

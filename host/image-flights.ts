@@ -7,9 +7,9 @@ export interface Flights<T> {
   join(key: string, work: FlightWork<T>, caller: Passenger): Promise<T>;
 }
 
-export type FlightWork<T> = (progress: (line: string) => void, signal: AbortSignal) => Promise<T>;
+type FlightWork<T> = (progress: (line: string) => void, signal: AbortSignal) => Promise<T>;
 
-export interface Passenger {
+interface Passenger {
   readonly progress: (line: string) => void;
   readonly signal: AbortSignal;
 }

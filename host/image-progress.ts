@@ -1,10 +1,10 @@
-export interface ProgressReader {
+interface ProgressReader {
   /** Takes one line of what apt, dpkg or mmdebstrap say. */
   readonly onLine: (line: string) => void;
   readonly stop: () => void;
 }
 
-export interface AptProgress {
+interface AptProgress {
   /** What each line starts with. */
   readonly title: string;
   readonly progress: (line: string) => void;

@@ -31,7 +31,7 @@ export function isAbsent(error: unknown): boolean {
   return error instanceof Error && /does not exist in the registry/.test(error.message);
 }
 
-export interface ImageFetch {
+interface ImageFetch {
   readonly reference: ImageReference;
   readonly digest: string;
   readonly limits: TarLimits;

@@ -23,8 +23,6 @@ export interface ImageStoreOptions {
   readonly aptDir?: string;
 }
 
-export const defaultImage = 'minimal';
-
 const defaultLimits: TarLimits = { maxUnpackedBytes: 32 * 1024 ** 3, maxEntries: 2_000_000, maxRatio: 500 };
 const debianEnv = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' };
 

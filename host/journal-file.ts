@@ -7,7 +7,7 @@ import { isDiskFull } from './disk-full.ts';
 const lookForRoomMs = 500;
 
 /** A file that only grows, by whole appends. */
-export interface JournalFile {
+interface JournalFile {
   /** Bytes of complete appends. */
   readonly size: number;
   /** Does one change after the other, so that appends never interleave and `size` always ends at one. */

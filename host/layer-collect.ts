@@ -9,7 +9,7 @@ export interface CollectableLayer {
   readonly usedAtMs: number;
 }
 
-export interface CollectLimits {
+interface CollectLimits {
   /** Disk space all layers together may take. */
   readonly budgetBytes: number;
   /** Images and sources used since then stay, so that what was just resolved is still there when it is held. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { exists } from './exists.ts';
 
-export type LayerKind = 'image' | 'source' | 'sealed';
+type LayerKind = 'image' | 'source' | 'sealed';
 
 /** What `meta.json` of a layer says. Written once; only `sizeBytes` is filled in later. */
 export interface LayerMeta {

@@ -24,7 +24,7 @@ export interface TarEntry {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
-export interface TarInput {
+interface TarInput {
   readonly bytes: AsyncIterable<Uint8Array>;
   readonly sizeBytes: number;
   readonly gzip: boolean;

@@ -45,7 +45,7 @@ export interface Beginning {
 export type WaitingClone = Omit<Beginning, 'words'>;
 
 /** A way to a vessel; the disks are being made meanwhile. */
-export type Begin = (disks: Promise<MachineDisks>) => Promise<Beginning>;
+type Begin = (disks: Promise<MachineDisks>) => Promise<Beginning>;
 
 /** Makes a machine; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
 export function createMachine(context: MicrovmContext, spec: MachineSpec): Promise<Machine> {
@@ -73,7 +73,7 @@ export async function createFrom(context: MicrovmContext, spec: MachineSpec, beg
 }
 
 /** The place on disk by which a machine is known. Throws `already_exists`. */
-export async function foundMachine({ installation }: MicrovmContext, capsuleId: string): Promise<MicrovmLayout> {
+async function foundMachine({ installation }: MicrovmContext, capsuleId: string): Promise<MicrovmLayout> {
   const layout = microvmLayoutOf(installation, capsuleId);
   await mkdir(layout.stateDir, { mode: 0o700 }).catch((error: unknown) => {
     if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${capsuleId} exists already`);
@@ -180,7 +180,7 @@ async function explain({ qemu, ended }: MicrovmVessel, cause: unknown): Promise<
 }
 
 /** From here on the vessel is found, and its network is not given to another, for as long as the machine's state is there. */
-export async function claim(
+async function claim(
   context: MicrovmContext,
   layout: MicrovmLayout,
   { vessel, ramPath }: Pick<Beginning, 'vessel' | 'ramPath'>,
@@ -235,11 +235,11 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
   if (vessel === null) return null;
   try {
     // A process that was killed while it saved the machine, or was about to let it go on, left it standing.
-    const stood = (await machineStatus(vessel.qemu.qmp)) !== 'running';
-    if (stood) await continueMachine(vessel.qemu.qmp);
+    if ((await machineStatus(vessel.qemu.qmp)) !== 'running') await continueMachine(vessel.qemu.qmp);
     await changeMicrovmState(layout, { isDiskWhole: false });
     const guest = await greet(vessel, adoptTimeoutMs);
-    if (stood) await guest.identify([]);
+    // Its programs may stand by themselves, and its clock be behind.
+    await guest.identify([]);
     return holdMachine(context, { layout, vessel, guest });
   } catch {
     vessel.qemu.qmp.close();

@@ -69,7 +69,7 @@ export async function createMicrovmDriver(options: MicrovmDriverOptions): Promis
 }
 
 /** Everything the driver's machines share. */
-export async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmContext> {
+async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmContext> {
   const { dataDir, accelerator, kitsDir = join(dataDir, 'kits'), progress, runRoot = '/run/caisson' } = options;
   const installation = await openInstallation(dataDir, runRoot);
   const agentPath = options.agentPath ?? (await buildAgent());

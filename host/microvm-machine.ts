@@ -6,7 +6,7 @@ import type { MicrovmLayout } from './microvm-layout.ts';
 import type { MicrovmVessel } from './microvm-vessel.ts';
 import { countSockets } from './network-sockets.ts';
 
-export interface MicrovmParts {
+interface MicrovmParts {
   readonly layout: MicrovmLayout;
   readonly vessel: MicrovmVessel;
   readonly guest: GuestLink;

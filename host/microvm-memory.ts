@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { AppError } from '@caisson/contracts/app-error';
 
 /** The memory of a machine, as its QEMU has it: a private mapping of a file that many began with. */
-export interface MachineMemory {
+interface MachineMemory {
   readonly pid: number;
   /** The file it is a mapping of. */
   readonly ramPath: string;

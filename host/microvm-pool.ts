@@ -14,7 +14,7 @@ import { runProgram } from './run-program.ts';
 import { createWarmPool, type WarmPool } from './warm-pool.ts';
 
 /** What a clone is kept ready for. */
-export interface CloneKind {
+interface CloneKind {
   readonly shape: VesselShape;
   /** Processor time, in processors. */
   readonly cpus: number;

@@ -40,7 +40,7 @@ export interface MicrovmVessel {
   readonly slot: NetworkSlot | null;
 }
 
-export interface VesselStart {
+interface VesselStart {
   readonly shape: VesselShape;
   /** Processor time, in processors. */
   readonly cpus: number;

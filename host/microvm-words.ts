@@ -4,7 +4,7 @@ import type { MachineSpec } from './machine-driver.ts';
 import { guestNetwork } from './qemu-arguments.ts';
 
 /** What a guest's init has to know, as words of its command line or of its identity, neither of which has a way to quote. */
-export interface GuestWords {
+interface GuestWords {
   readonly spec: MachineSpec;
   readonly layerCount: number;
   /** Name servers; null without a network. */

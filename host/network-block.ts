@@ -9,7 +9,7 @@ import { runProgram } from './run-program.ts';
 const blockPrefix = 20;
 const candidates = parseIpv4Network('10.192.0.0/10');
 
-export interface BlockOptions {
+interface BlockOptions {
   readonly installationId: string;
   readonly dataDir: string;
   /** Directory of all installations of this machine; claims are files in it. */

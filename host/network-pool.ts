@@ -4,7 +4,7 @@ import type { Ipv4Network } from './network-address.ts';
 import { makeSlots, maxSlots, type NetworkSlot, removeSlots, slotOf } from './network-slot.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
-export interface NetworkPoolOptions {
+interface NetworkPoolOptions {
   readonly installationId: string;
   readonly block: Ipv4Network;
   /** Namespaces kept ready; 0 makes each one on demand. */

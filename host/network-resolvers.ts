@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
 
 /** Name servers for capsules, and what to tell the operator when there is none. */
-export interface Resolvers {
+interface Resolvers {
   /** IPv4 addresses a capsule can reach. */
   readonly addresses: readonly string[];
   /** `search` and `options` lines of the host, passed on. */

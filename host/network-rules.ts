@@ -3,7 +3,7 @@ import type { Ipv4Network } from './network-address.ts';
 import { formatNetwork, parseIpv4Network } from './network-address.ts';
 
 /** What a capsule may reach although it lies in a refused range. */
-export interface AllowedTarget {
+interface AllowedTarget {
   readonly network: Ipv4Network;
   /** TCP and UDP port; null for every port and protocol. */
   readonly port: number | null;
@@ -20,7 +20,7 @@ export function parseAllowedTarget(text: string): AllowedTarget {
 }
 
 /** Everything that is not the public internet: this network, private, carrier-grade NAT, loopback, link-local, multicast. */
-export const refusedNetworks = [
+const refusedNetworks = [
   '0.0.0.0/8',
   '10.0.0.0/8',
   '100.64.0.0/10',

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
 /** The sockets of a network namespace, to be counted when its last process is dead. */
-export interface SocketCount {
+interface SocketCount {
   /** True when no socket of any kind is left. To be asked once. */
   none(): Promise<boolean>;
 }

@@ -19,7 +19,7 @@ export type QemuBeginning =
    */
   | { readonly kind: 'clone'; readonly of: 'template' | 'one' };
 
-export interface QemuMachine {
+interface QemuMachine {
   readonly accelerator: Accelerator;
   /** Number of the descriptor of /dev/kvm in QEMU's process: it need not be allowed to open it. */
   readonly kvmFd: number | null;

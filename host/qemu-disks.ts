@@ -17,7 +17,7 @@ export interface DiskFile {
   readonly format: 'raw' | 'qcow2';
 }
 
-export interface DiskInsertion {
+interface DiskInsertion {
   /** The agent's binary, which can pass open files on. */
   readonly agentPath: string;
   readonly runDir: string;

@@ -41,7 +41,7 @@ function moduleName(path: string): string {
 }
 
 /** Names in the `depends=` line every module carries. */
-export function dependenciesOf(module: Buffer): readonly string[] {
+function dependenciesOf(module: Buffer): readonly string[] {
   const found = /\0depends=([^\0]*)\0/.exec(module.toString('latin1'))?.[1] ?? '';
   return found
     .split(',')

@@ -35,7 +35,7 @@ const buildTimeoutMs = 20 * 60_000;
 /** Where the programs find a kernel, below the root of the kit. */
 export const kitKernelPath = '/boot/vmlinuz';
 
-export interface KitOptions {
+interface KitOptions {
   /** Kits are kept below this directory. */
   readonly kitsDir: string;
   /** Where this machine's package manager says what archives it uses. Default `/etc/apt`. */

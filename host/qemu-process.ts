@@ -15,7 +15,7 @@ export interface QemuProcess {
   readonly gone: AbortSignal;
 }
 
-export interface QemuStart {
+interface QemuStart {
   /** The agent's binary, which also builds the walls around QEMU. */
   readonly agentPath: string;
   /** User and group id, used by nobody else. */

@@ -5,7 +5,7 @@ import { isErrno } from './container-errors.ts';
 import { isRecord } from './qemu-json.ts';
 
 /** What QEMU tells unasked. */
-export interface QmpEvent {
+interface QmpEvent {
   readonly name: string;
   readonly data: Readonly<Record<string, unknown>>;
 }
@@ -31,7 +31,7 @@ const pendingMax = 64;
 const eventsMax = 256;
 const answerTimeoutMs = 10_000;
 
-export interface QmpOptions {
+interface QmpOptions {
   /** How long QEMU may take to open its socket and greet. */
   readonly timeoutMs: number;
   /** Ends the waiting early, e.g. because QEMU is dead. */

@@ -16,7 +16,7 @@ import {
 
 /** Runs a short program of the host to its end; as `runProgram`, with a small environment of its own. */
 export type RunBriefly = (argv: readonly string[], options?: BriefOptions) => Promise<ProgramResult>;
-export type BriefOptions = Pick<ProgramOptions, 'timeoutMs' | 'cwd' | 'stdin'>;
+type BriefOptions = Pick<ProgramOptions, 'timeoutMs' | 'cwd' | 'stdin'>;
 
 /** Starts programs on behalf of this process. */
 export interface ResidentPrograms {

@@ -8,7 +8,7 @@ import { openJournalFile } from './journal-file.ts';
 import { readBootId, writeAtomically } from './layer-record.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
-export interface JournalRecord extends JournalPlace {
+interface JournalRecord extends JournalPlace {
   readonly seq: number;
   readonly atMs: number;
   readonly event: RunEvent;
@@ -23,7 +23,7 @@ export interface JournalPlace {
 }
 
 /** What a host writes down for its successor and tells nobody. */
-export type RunNote =
+type RunNote =
   /** The command is started next: who finds no capsule after this does not know that it was not. */
   | { readonly kind: 'beginning' }
   /** The command is told to end next. */
@@ -32,7 +32,7 @@ export type RunNote =
   | { readonly kind: 'ending'; readonly result: RunResult };
 
 /** What the notes say together. */
-export interface Noted {
+interface Noted {
   readonly isBegun: boolean;
   readonly cancelReason: CancelReason | null;
   readonly result: RunResult | null;

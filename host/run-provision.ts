@@ -4,11 +4,11 @@ import type { RunAssignment } from '@caisson/contracts/host-api';
 import type { ExecSpec } from './guest-link.ts';
 import type { DiskLayers } from './layer-disk.ts';
 import type { ImageStore, SourceStore } from './layer-store.ts';
-import type { Machine, MachineDriver } from './machine-driver.ts';
+import { removeTree } from './layer-tree.ts';
+import type { Machine, MachineDriver, MachineSpec, MemorySnapshots } from './machine-driver.ts';
 import { toolsMountPath, toolsNodeArgv, toolsNodeEnv } from './tools-layer.ts';
 
-/** The one process of a run; its number is known before it exists, so a host that was killed in between finds it. */
-export const commandProcessId = 1;
+const processIds = 0x7fff_ffff;
 const workspacePath = '/workspace';
 const hostTimeoutSlackMs = 5_000;
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -22,8 +22,8 @@ export interface Provisioner {
     options: { note: (line: string) => Promise<void>; signal: AbortSignal },
   ): Promise<Machine>;
   /**
-   * Keeps the disk of a run and removes everything else of its capsule, of which `machine` is null when it cannot be adopted. Goes on
-   * with what an earlier host began.
+   * Keeps the disk of a run, and its memory if that is asked for, and removes everything else of its capsule, of which `machine` is
+   * null when it cannot be adopted. Goes on with what an earlier host began.
    */
   seal(assignment: RunAssignment, machine: Machine | null): Promise<void>;
   /** Removes whatever a capsule has on this machine and lets go of its layers. Idempotent. */
@@ -32,7 +32,7 @@ export interface Provisioner {
   list(): Promise<readonly string[]>;
 }
 
-export interface ProvisionerParts {
+interface ProvisionerParts {
   readonly driver: MachineDriver;
   readonly layers: DiskLayers;
   readonly images: ImageStore;
@@ -54,16 +54,25 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
     for (const layerId of heldBy(layers, capsuleId)) await layers.drop(layerId, capsuleId);
   }
 
+  /** A capsule that runs, in a directory to be sealed. A host that is killed from here on does it once more. */
+  async function keepMemory(layerId: string, machine: Machine | null): Promise<string> {
+    if (machine === null) throw new AppError('snapshot_failed', 'the capsule ended before its memory was kept');
+    const directory = layers.draft(layerId);
+    await memoryOf(driver).snapshot(machine.capsuleId, directory);
+    return directory;
+  }
+
   return {
     adopt: ({ capsuleId }) => driver.adopt(capsuleId),
     async provision(assignment, { note, signal }) {
       await discard(assignment.capsuleId);
+      if (assignment.snapshot === 'memory') memoryOf(driver);
       const { driver: kind, runtime } = driver.capabilities;
       if (kind === 'microvm') await note(`in a virtual machine of its own: ${runtime}`);
       const stack = await buildStack(parts, assignment, { note, signal });
       signal.throwIfAborted();
       crashPoint('provision.layered');
-      const machine = await driver.create({
+      const machine = await begin(driver, assignment, {
         capsuleId: assignment.capsuleId,
         layers: layers.directories(stack),
         shape: assignment.shape,
@@ -76,15 +85,18 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       signal.throwIfAborted();
       return machine;
     },
-    async seal({ sealAs, capsuleId }, machine) {
+    async seal({ sealAs, capsuleId, snapshot }, machine) {
       if (sealAs === null) return;
       // Through the machine where there is one: then nothing has to be looked for on this host.
       const disk = machine ?? driver.remains(capsuleId);
       if ((await layers.stackOf(sealAs)) === null) {
         const stack = await stackHeldBy(layers, capsuleId);
-        const { upperDir } = await disk.stop();
+        const directory = snapshot === 'memory' ? await keepMemory(sealAs, machine) : (await disk.stop()).upperDir;
         crashPoint('seal.stopped');
-        await layers.seal(sealAs, upperDir, stack);
+        await layers.seal(sealAs, directory, stack).catch(async (error: unknown) => {
+          await removeTree(layers.draft(sealAs));
+          throw error;
+        });
         crashPoint('seal.sealed');
       }
       await dropLayers(capsuleId);
@@ -98,6 +110,30 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       return [...new Set([...(await driver.list()), ...layers.holds().map(({ holder }) => holder)])];
     },
   };
+}
+
+/** Throws `provision_failed` where there are no such snapshots: elsewhere there may be. */
+function memoryOf({ memory, capabilities }: MachineDriver): MemorySnapshots {
+  if (memory !== undefined) return memory;
+  throw new AppError('provision_failed', `this host (${capabilities.runtime}) cannot keep the memory of a capsule`);
+}
+
+/** A new capsule, or one that goes on in the midst of what ran in the one it starts from. */
+async function begin(driver: MachineDriver, { base }: RunAssignment, spec: MachineSpec): Promise<Machine> {
+  const [directory] = spec.layers;
+  if (!isFromMemory(base) || directory === undefined) return driver.create(spec);
+  return memoryOf(driver)
+    .restore(directory, spec)
+    .catch((cause: unknown) => {
+      if (!hasCode(cause, 'snapshot_failed')) throw cause;
+      const why = cause instanceof Error ? cause.message : '';
+      const message = `what ran in the step it builds in cannot go on here: ${why}; run the build again`;
+      throw new AppError('snapshot_missing', message, { cause });
+    });
+}
+
+function isFromMemory(base: RunAssignment['base']): boolean {
+  return 'layerId' in base && base.snapshot === 'memory';
 }
 
 function heldBy(layers: DiskLayers, capsuleId: string): readonly string[] {
@@ -150,11 +186,19 @@ async function buildStack(
   return [...above, ...below];
 }
 
+/**
+ * The number of a run's one process in its guest. It is known before the process exists, so a host that was killed in between finds it.
+ * A guest that goes on from another's memory knows that one's command as well; the fence, which no two runs share, tells them apart.
+ */
+export function commandProcessId({ base, fence }: Pick<RunAssignment, 'base' | 'fence'>): number {
+  return isFromMemory(base) ? 2 + (fence % (processIds - 1)) : 1;
+}
+
 /** The command of a run as the guest executes it. */
 export async function commandOf(machine: Machine, assignment: RunAssignment): Promise<ExecSpec> {
   await machine.guest.mkdir(workspacePath, { parents: true });
   return {
-    processId: commandProcessId,
+    processId: commandProcessId(assignment),
     argv: await argvOf(machine, assignment),
     cwd: workspacePath,
     env: {

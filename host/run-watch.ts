@@ -4,7 +4,7 @@ import type { WatchedRun } from './host.ts';
 const windowBytes = 256 * 1024;
 
 /** Serves the messages of all runs to one watcher at a time, straight from the journals. */
-export interface RunWatcher {
+interface RunWatcher {
   /** There may be new records. */
   wake(): void;
   /** From the first unacknowledged message of every run; an earlier watcher ends. */

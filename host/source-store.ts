@@ -17,7 +17,7 @@ export interface SourceLimits extends TarLimits {
   readonly maxArchiveBytes: number;
 }
 
-export const defaultSourceLimits: SourceLimits = {
+const defaultSourceLimits: SourceLimits = {
   maxArchiveBytes: 4 * 1024 ** 3,
   maxUnpackedBytes: 16 * 1024 ** 3,
   maxEntries: 1_000_000,
@@ -26,7 +26,7 @@ export const defaultSourceLimits: SourceLimits = {
 
 const keepUnusedMs = 24 * 3600_000;
 
-export interface SourceStoreOptions {
+interface SourceStoreOptions {
   /** Archives wait in `<dataDir>/sources` until they are unpacked. */
   readonly dataDir: string;
   readonly layers: DiskLayers;

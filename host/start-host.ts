@@ -20,7 +20,7 @@ const cpuOvercommit = 4;
 const leastMemoryBytes = 4 * 2 ** 30;
 const leastDiskBytes = 20 * 2 ** 30;
 
-export interface StartHostOptions {
+interface StartHostOptions {
   /** A directory for the host alone; made when missing. */
   readonly dataDir: string;
   readonly config: HostConfig;

@@ -19,7 +19,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import { exists } from './exists.ts';
 import { runProgram } from './run-program.ts';
 
-export interface ToolsLayerOptions {
+interface ToolsLayerOptions {
   readonly dataDir: string;
   readonly nodeBinary: string;
   /** The TypeScript sources that become `pipeline/` in the tools. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-export interface WarmPoolOptions<Kind, Item> {
+interface WarmPoolOptions<Kind, Item> {
   /** Most items kept ready, of all kinds together; 0 keeps none. */
   readonly max: number;
   /** Of each kind at least so many are kept ready, whether they were asked for lately or not. */

@@ -8,7 +8,7 @@ import { testAssignment } from './run-assignment.ts';
 import { type Archive, archiveOf, pieces, tarOf } from './source-archive.ts';
 
 /** What a control plane wants of a host, and what it has heard of it so far: it outlives every host. */
-export interface Scene {
+interface Scene {
   /** Has `host` do what is still to be done; true when everything is, false when the host is gone. */
   drive(host: CrashHost): Promise<boolean>;
   /** Everything came to its right end, once. `effects` is what the commands did outside of their capsules. */
@@ -22,7 +22,7 @@ export interface Scene {
  */
 export type SceneName = 'job' | 'pull' | 'render' | 'cancel' | 'flood' | 'unbegun' | 'begun';
 
-export interface SceneWorld {
+interface SceneWorld {
   /** An image by name and digest in a registry; null where there is none. */
   readonly image: string | null;
   /** Ids of the layers that images were pulled to. */

@@ -34,7 +34,7 @@ export interface HostRig {
   end(): Promise<void>;
 }
 
-export interface RigOptions {
+interface RigOptions {
   readonly watch?: DiskWatchOptions;
   /** Another driver than containers. */
   readonly driver?: MachineDriver;

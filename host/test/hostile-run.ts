@@ -13,7 +13,7 @@ export interface HostileRun {
   readonly timeoutMs?: number;
 }
 
-export interface HostileResult {
+interface HostileResult {
   readonly result: RunResult;
   readonly output: string;
 }

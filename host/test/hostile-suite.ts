@@ -14,7 +14,7 @@ import { buildHostileProgram } from './hostile-program.ts';
 import { type HostServer, openHostServer, openPrivateNetwork, type PrivateNetwork } from './private-network.ts';
 import { runInside } from './test-driver.ts';
 
-export interface SuiteOptions {
+interface SuiteOptions {
   readonly name: string;
   readonly open: () => Promise<DriverUnderTest>;
   /** Whether host and capsules share a kernel; without, its own walls are the capsule's own affair. */

@@ -8,7 +8,7 @@ import type { Provisioner } from '../run-provision.ts';
 import { testAssignment } from './run-assignment.ts';
 
 /** The one command of a scripted host, which ends when the test says so. */
-export interface ScriptedCommand {
+interface ScriptedCommand {
   /** Resolves when the host reads its output. */
   readonly followed: Promise<void>;
   /** What it was sent, in order. */
