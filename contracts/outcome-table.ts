@@ -48,10 +48,13 @@ export const outcomeTable: Readonly<Record<OutcomeCode, OutcomeRow>> = {
   },
   source_invalid: { of: 'job', help: 'The source archive is damaged or holds an entry that leaves its directory.' },
   provision_failed: { of: 'job', help: 'The capsule could not be set up, also not on a further try.' },
-  snapshot_missing: { of: 'job', help: 'The disk this job starts from has been deleted. Run the build again.' },
+  snapshot_missing: {
+    of: 'job',
+    help: 'What this job starts from has been deleted, or cannot be used by its host any more. Run the build again.',
+  },
   snapshot_failed: {
     of: 'job',
-    help: 'The command passed, but its disk could not be kept for the jobs that start from it.',
+    help: 'The command passed, but its disk or memory could not be kept for the jobs that start from it.',
   },
   sandbox_lost: { of: 'job', help: 'The host running the capsule went away. Run the build again.' },
   tools_unavailable: { of: 'job', help: 'The host lacks the tools that render a pipeline. Run its setup again.' },

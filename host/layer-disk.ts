@@ -24,6 +24,11 @@ import { removeTree } from './layer-tree.ts';
 export interface DiskLayers extends LayerStore {
   /** Makes a layer with nothing below it. When `fill` fails nothing is left; a layer that is already there stays as it is. */
   add(layerId: string, kind: 'image' | 'source', fill: FillLayer): Promise<void>;
+  /**
+   * Where something may be put together that is to be sealed under this id, beside the layers; it is not made. What is left there goes
+   * when the layers are opened next.
+   */
+  draft(layerId: string): string;
   /** Who holds what, also from before a restart. */
   holds(): readonly { readonly layerId: string; readonly holder: string }[];
   /** Every layer that is here. */
@@ -45,6 +50,7 @@ export async function createLayerStore(options: LayerStoreOptions): Promise<Disk
     release: (layerId) => inTurn(state, () => release(state, layerId)),
     collect: () => collectLayers(state),
     add: (layerId, kind, fill) => add(state, { layerId, kind, fill }),
+    draft: (layerId) => join(state.root, `.tmp-draft-${layerId}`),
     holds: () => [...state.layers].flatMap(([layerId, l]) => [...l.holders].map((holder) => ({ layerId, holder }))),
     list: () => [...state.layers.values()],
   };

@@ -15,6 +15,7 @@ import {
 } from './microvm-boot.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { disksAgain, ownDisk } from './microvm-disk.ts';
+import { holdGuest, syncGuest } from './microvm-guest.ts';
 import { beginImage, type MemoryImage, memoryImageIn, publishImage, readImage, syncFile } from './microvm-image.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import type { HeldMachine } from './microvm-machine.ts';
@@ -57,21 +58,33 @@ async function save({ vessel }: HeldMachine, { ramPath }: MicrovmLayout, image: 
   await takeDevices(vessel, image.devicesPath);
 }
 
+/** Nothing in it runs any more, nor will in whoever begins with its memory, before that one has heard its identity. */
+async function stand({ vessel, guest }: HeldMachine): Promise<void> {
+  await holdGuest(guest);
+  await stopMachine(vessel.qemu.qmp);
+  crashPoint('microvm.stands');
+}
+
+async function goOn({ vessel, guest }: HeldMachine): Promise<void> {
+  await continueMachine(vessel.qemu.qmp);
+  await guest.identify([]);
+}
+
 async function snapshot(context: MicrovmContext, capsuleId: string, directory: string): Promise<void> {
   const machine = heldOf(context, capsuleId);
   const layout = await cloneLayoutOf(context, machine);
   const image = await beginImage(directory);
   try {
-    const { qmp } = machine.vessel.qemu;
-    await stopMachine(qmp);
-    crashPoint('microvm.stands');
+    // What its kernel holds back is in the memory that is saved; but a disk may be used without its memory.
+    await syncGuest(machine.guest);
     try {
+      await stand(machine);
       await save(machine, layout, image);
       const disk = await ownDisk(layout);
       const copy = join(image.directory, basename(disk));
       await runProgram(['cp', '--reflink=auto', '--sparse=always', disk, copy], { timeoutMs: copyTimeoutMs });
     } finally {
-      await continueMachine(qmp);
+      await goOn(machine);
     }
     await syncFile(join(image.directory, basename(await ownDisk(layout))));
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
@@ -123,9 +136,8 @@ async function suspend(context: MicrovmContext, capsuleId: string): Promise<void
   await machine.resume();
   await rm(directory, { recursive: true, force: true });
   const image = await beginImage(directory);
-  await stopMachine(machine.vessel.qemu.qmp);
-  crashPoint('microvm.stands');
   try {
+    await stand(machine);
     await save(machine, layout, image);
     await syncFile(await ownDisk(layout));
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
@@ -135,7 +147,7 @@ async function suspend(context: MicrovmContext, capsuleId: string): Promise<void
     await syncFile(layout.stateDir);
   } catch (error) {
     await changeMicrovmState(layout, { phase: 'running' });
-    await continueMachine(machine.vessel.qemu.qmp);
+    await goOn(machine);
     await rm(image.directory, { recursive: true, force: true });
     throw error;
   }
@@ -155,7 +167,7 @@ async function wake(context: MicrovmContext, spec: MachineSpec): Promise<Machine
   crashPoint('microvm.memory-loaded');
   try {
     await insertDisks({ ...vessel.layout, agentPath: context.agentPath, qmp: vessel.qemu.qmp, disks: disks.disks });
-    await goOn(layout, vessel);
+    await wakeUp(layout, vessel);
   } catch (error) {
     await changeMicrovmState(layout, { phase: 'suspended', networkSlot: null });
     await dropVessel(context, vessel);
@@ -168,7 +180,7 @@ async function wake(context: MicrovmContext, spec: MachineSpec): Promise<Machine
 }
 
 /** Once it runs, its disk is not the one its memory on disk belongs to: from then on it must never be woken again. */
-async function goOn(layout: MicrovmLayout, { layout: { vesselId }, qemu, slot }: MicrovmVessel): Promise<void> {
+async function wakeUp(layout: MicrovmLayout, { layout: { vesselId }, qemu, slot }: MicrovmVessel): Promise<void> {
   const networkSlot = slot?.number ?? null;
   await changeMicrovmState(layout, { phase: 'running', vesselId, process: qemu.ref, networkSlot });
   await syncFile(layout.stateFile);

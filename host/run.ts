@@ -136,7 +136,7 @@ async function takeProcess(
   { state, say }: { state: RunState; say: (event: RunEvent, place?: JournalPlace) => Promise<void> },
 ): Promise<GuestProcess> {
   const { started, guestOffset } = state.history;
-  const known = await machine.guest.attach(started?.processId ?? commandProcessId, guestOffset);
+  const known = await machine.guest.attach(started?.processId ?? commandProcessId(journal.assignment), guestOffset);
   if (known === null && started !== null)
     throw new AppError('sandbox_lost', 'the capsule does not know its command any more');
   if (state.ending.aborted && known === null) throw new AppError('guest_lost', 'canceled before the command began');
@@ -265,7 +265,7 @@ async function giveBack(
   } catch (error) {
     await deps.provisioner.discard(journal.assignment.capsuleId).catch(() => {});
     const code = isDiskFull(error) ? 'disk_full' : 'snapshot_failed';
-    return { outcome: 'failed', code, message: `the disk could not be kept: ${messageOf(error)}` };
+    return { outcome: 'failed', code, message: `the snapshot could not be kept: ${messageOf(error)}` };
   }
 }
 
