@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { signBuildToken } from '../identity/build-token.ts';
 import { type CiRig, ciRig } from './ci-rig.ts';
-import { type ReadEvent, readEvents } from './event-reader.ts';
+import { chunkText, readEvents } from './event-reader.ts';
 import { ir } from './ir.ts';
 import { exited, scriptedHost } from './scripted-host.ts';
 
@@ -27,35 +26,21 @@ afterAll(() => rig.close());
 
 test('five hundred readers of one job each get every line once and in order', async () => {
   const build = await rig.build(pipeline, ir({ a: ['a'] }));
-  const { id } = await rig.db
-    .selectFrom('jobs')
-    .select('id')
-    .where('build_id', '=', build.id)
-    .executeTakeFirstOrThrow();
-  const expiresAtS = Math.floor(Date.now() / 1000) + 3600;
-  const token = signBuildToken(rig.secrets.logTokenSecret, { buildId: build.id, expiresAtS });
+  const url = await rig.logUrl(build.id, 'a');
   const before = process.memoryUsage().rss;
-  const readers = await Promise.all(
-    Array.from({ length: 500 }, () => readEvents(`${rig.url}/v0/jobs/${id}/logs?token=${token}`, {})),
-  );
+  const readers = await Promise.all(Array.from({ length: 500 }, () => readEvents(url)));
   for (const reader of readers) expect(await reader.next()).toMatchObject({ event: 'history', data: { chunks: [] } });
   go.resolve();
-  const texts = await Promise.all(readers.map(async (reader) => textOf(await reader.rest())));
+  const texts = await Promise.all(readers.map(async (reader) => chunkText(await reader.rest())));
   expect(new Set(texts)).toEqual(new Set([lines.join('')]));
   expect(process.memoryUsage().rss - before).toBeLessThan(400 * mebibyte);
 }, 120_000);
 
-function textOf(events: readonly ReadEvent[]): string {
-  return events.map(({ event, data }) => (event === 'chunk' ? (data as { content: string }).content : '')).join('');
-}
-
 test('documents as large as a body may be are planned or refused, several at once, and the door stays open', async () => {
   const before = process.memoryUsage().rss;
-  const path = `/api/v0/organizations/local/pipelines/${pipeline}/builds`;
   const steps = Array.from({ length: 700 }, (_, index) => [`step-${index}`, [`true ${'x'.repeat(10_000)}`]] as const);
   const large = ir(Object.fromEntries(steps));
-  const send = (pipeline_ir: string) =>
-    rig.call('POST', path, { json: { branch: 'main', commit: '0'.repeat(40), pipeline_ir } });
+  const send = (pipelineIr: string) => rig.create(pipeline, pipelineIr);
   const answers = await Promise.all([
     send(large),
     send(large.replace('"step-699"', '"step-0"')),
@@ -68,6 +53,6 @@ test('documents as large as a body may be are planned or refused, several at onc
   for (const { status, json } of answers) {
     if (status >= 400) expect(json.error).toMatchObject({ code: expect.any(String), message: expect.any(String) });
   }
-  await rig.call('PUT', `${path}/${answers[0]?.json.number}/cancel`);
+  await rig.call('PUT', `/api/v0/organizations/local/pipelines/${pipeline}/builds/${answers[0]?.json.number}/cancel`);
   expect(process.memoryUsage().rss - before).toBeLessThan(600 * mebibyte);
 }, 120_000);

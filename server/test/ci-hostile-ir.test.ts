@@ -4,10 +4,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CiRig, ciRig } from './ci-rig.ts';
 
 let rig: CiRig;
-let path: string;
+let pipeline: string;
 beforeAll(async () => {
   rig = await ciRig();
-  path = `/api/v0/organizations/local/pipelines/${await rig.pipeline()}/builds`;
+  pipeline = await rig.pipeline();
 });
 afterAll(() => rig.close());
 
@@ -48,12 +48,10 @@ function mutate(target: unknown, turns: readonly number[], value: unknown): void
   }
 }
 
-async function send(pipeline_ir: string): Promise<void> {
-  const { status, json } = await rig.call('POST', path, {
-    json: { branch: 'main', commit: '0'.repeat(40), pipeline_ir },
-  });
+async function send(pipelineIr: string): Promise<void> {
+  const { status, json } = await rig.create(pipeline, pipelineIr);
   if (status === 201) {
-    await rig.call('POST', `${path}/${json.number}/cancel`);
+    await rig.call('PUT', `/api/v0/organizations/local/pipelines/${pipeline}/builds/${json.number}/cancel`);
     return;
   }
   expect({ status, error: json.error }).toMatchObject({

@@ -294,9 +294,7 @@ test('closing the server ends the streams without done and lets requests finish'
   try {
     const name = await own.pipeline();
     const build = await own.build(name, ir({ a: ['true'] }));
-    const job = await own.db.selectFrom('jobs').select('id').where('build_id', '=', build.id).executeTakeFirstOrThrow();
-    const token = signBuildToken(own.secrets.logTokenSecret, { buildId: build.id, expiresAtS: hourFromNow() });
-    const reader = await readEvents(`${own.url}/v0/jobs/${job.id}/logs?token=${token}`, {});
+    const reader = await readEvents(await own.logUrl(build.id, 'a'));
     expect(await reader.next()).toEqual(history());
     const release = Promise.withResolvers<void>();
     const body = new ReadableStream({

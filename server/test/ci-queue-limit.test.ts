@@ -11,11 +11,7 @@ afterAll(() => rig.close());
 
 const graph = ir({ test: ['npm test'] });
 
-function start(pipeline: string, organization = 'local') {
-  return rig.call('POST', `/api/v0/organizations/${organization}/pipelines/${pipeline}/builds`, {
-    json: { branch: 'main', commit: 'c'.repeat(40), pipeline_ir: graph },
-  });
-}
+const start = (pipeline: string, organization?: string) => rig.create(pipeline, graph, organization);
 
 test('an organization has so many unfinished builds and no more, over all of its pipelines', async () => {
   const [one, two] = [await rig.pipeline('one'), await rig.pipeline('two')];

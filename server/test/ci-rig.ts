@@ -11,10 +11,12 @@ import { openEffects } from '../engine/effects.ts';
 import { makeEngine } from '../engine/make-engine.ts';
 import { openNotifications } from '../engine/notifications.ts';
 import { bootstrap } from '../identity/bootstrap.ts';
+import { signBuildToken } from '../identity/build-token.ts';
 import { type InstallationSecrets, readInstallationSecrets } from '../identity/installation-secrets.ts';
 import { issuePersonalToken } from '../identity/issue-token.ts';
 import { makeMetrics } from '../metrics.ts';
 import { type Blobs, openDirectoryBlobs } from '../store/blobs.ts';
+import type { BuildRow } from '../store/build-row.ts';
 import { type Database, openDatabase } from '../store/database.ts';
 import { freshDatabase, type TestDatabase } from './database.ts';
 import { testDefaults } from './test-defaults.ts';
@@ -56,8 +58,13 @@ export interface CiRig {
   stranger(): Promise<{ userId: string; token: string }>;
   /** A pipeline `ci` in `local`. */
   pipeline(name?: string): Promise<string>;
+  /** Asks for a build from this IR, in `local` unless said otherwise. */
+  create(pipeline: string, ir: string, organization?: string): Promise<Called>;
+  row(pipeline: string, number: number): Promise<BuildRow>;
   /** A build of it with these IR steps; returns its number and id. */
   build(pipeline: string, ir: string): Promise<{ number: number; id: string }>;
+  /** Where the log of a job is streamed, with a token for an hour. */
+  logUrl(buildId: string, stepKey: string): Promise<string>;
   /** How many archives are being stored. */
   uploads(): Promise<number>;
   closeApp(): Promise<void>;
@@ -156,18 +163,31 @@ export async function ciRig(options: CiRigOptions = {}): Promise<CiRig> {
       const made = await rig.call('POST', '/api/v0/organizations/local/pipelines', { json });
       return made.json.slug;
     },
-    async build(pipeline, ir) {
+    create(pipeline, ir, organization = 'local') {
       const json = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: ir };
-      const made = await rig.call('POST', `/api/v0/organizations/local/pipelines/${pipeline}/builds`, { json });
-      const { number } = made.json;
-      const row = await db
+      return rig.call('POST', `/api/v0/organizations/${organization}/pipelines/${pipeline}/builds`, { json });
+    },
+    row: (pipeline, number) =>
+      db
         .selectFrom('builds')
         .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
-        .select('builds.id')
-        .where('builds.number', '=', number)
+        .selectAll('builds')
         .where('pipelines.slug', '=', pipeline)
+        .where('builds.number', '=', number)
+        .executeTakeFirstOrThrow(),
+    async build(pipeline, ir) {
+      const { number } = (await rig.create(pipeline, ir)).json;
+      return { number, id: (await rig.row(pipeline, number)).id };
+    },
+    async logUrl(buildId, stepKey) {
+      const { id } = await db
+        .selectFrom('jobs')
+        .select('id')
+        .where('build_id', '=', buildId)
+        .where('step_key', '=', stepKey)
         .executeTakeFirstOrThrow();
-      return { number, id: row.id };
+      const expiresAtS = Math.floor(Date.now() / 1000) + 3600;
+      return `${url}/v0/jobs/${id}/logs?token=${signBuildToken(secrets.logTokenSecret, { buildId, expiresAtS })}`;
     },
     uploads: async () => (await readdir(directory)).filter((name) => name.startsWith('.tmp-')).length,
     closeApp: () => app.close(),

@@ -8,6 +8,7 @@ import { afterEach, expect, test } from 'vitest';
 import { type CrashPlane, startPlane } from './crash-plane.ts';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { ir } from './ir.ts';
+import { logTexts } from './log-texts.ts';
 import { exited, type Script, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
 let rig: EngineRig;
@@ -35,12 +36,8 @@ const talk: Script = async ({ print }) => {
 async function expectOnce(taken: readonly { leaseId: string }[], jobs: number): Promise<void> {
   expect(new Set(taken.map(({ leaseId }) => leaseId)).size).toBe(taken.length);
   expect(taken).toHaveLength(jobs);
-  const logs = await sql<{ text: string }>`
-    select string_agg(convert_from(content, 'UTF8'), '' order by seq) as text from log_chunks
-    where stream <> 2 group by job_id`.execute(rig.db);
   const whole = Array.from({ length: lines }, (_line, index) => `line ${index + 1}\n`).join('');
-  expect(logs.rows).toHaveLength(jobs);
-  expect(new Set(logs.rows.map(({ text }) => text))).toEqual(new Set([whole]));
+  expect(await logTexts(rig.db)).toEqual(Array.from({ length: jobs }, () => whole));
 }
 
 async function terminate(connectionString: string, where: string): Promise<number> {

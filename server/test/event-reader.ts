@@ -16,7 +16,7 @@ export interface EventReader {
   close(): void;
 }
 
-export async function readEvents(url: string, headers: Record<string, string>): Promise<EventReader> {
+export async function readEvents(url: string, headers: Record<string, string> = {}): Promise<EventReader> {
   const abort = new AbortController();
   const response = await fetch(url, { headers, signal: abort.signal });
   const events = eventsOf(response.body ?? new ReadableStream());
@@ -35,6 +35,11 @@ export async function readEvents(url: string, headers: Record<string, string>): 
     },
     close: () => abort.abort(),
   };
+}
+
+/** The output in the `chunk` events. */
+export function chunkText(events: readonly ReadEvent[]): string {
+  return events.map(({ event, data }) => (event === 'chunk' ? (data as { content: string }).content : '')).join('');
 }
 
 async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<ReadEvent, undefined> {
