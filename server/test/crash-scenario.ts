@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import type { RunAssignment } from '@caisson/contracts/host-api';
 import { serveHostApi } from '@caisson/contracts/host-server';
 import { sql } from 'kysely';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import type { NewBuild } from '../engine/engine.ts';
 import { openDirectoryBlobs } from '../store/blobs.ts';
 import type { BuildRow } from '../store/build-row.ts';
@@ -214,17 +214,10 @@ async function checkNothingLeft(db: Database, host: CrashHost): Promise<void> {
   expect(await count(`leases where status = 'held'`), 'held leases').toBe(0);
   expect(await count('capsules where ended_at is null'), 'open capsules').toBe(0);
   expect(await count(`pgboss.job where name = 'effects_dead'`), 'dead letters').toBe(0);
-  await eventually('layers', async () => (await count('layers')) === 0);
-  await eventually('runs', async () => (await host.api.heartbeat()).leases.length === 0);
+  // What is done a moment after the builds have ended.
+  const patience = { timeout: 15_000, interval: lookAgainMs };
+  await vi.waitFor(async () => expect(await count('layers'), 'layers').toBe(0), patience);
+  await vi.waitFor(async () => expect((await host.api.heartbeat()).leases, 'runs').toEqual([]), patience);
   expect(host.isStrangerEnded()).toBe(true);
   expect(new Set(host.api.released).size).toBe(2);
-}
-
-/** What is done a moment after the builds have ended. */
-async function eventually(what: string, isSo: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = Date.now() + 15_000;
-  while (!(await isSo())) {
-    if (Date.now() > deadlineMs) throw new Error(`there are ${what} left`);
-    await new Promise((resolve) => setTimeout(resolve, lookAgainMs));
-  }
 }
