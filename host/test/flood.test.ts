@@ -1,4 +1,4 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type HostRig, openHostRig } from './host-rig.ts';
@@ -6,13 +6,10 @@ import { openSmallDisk, type SmallDisk } from './small-disk.ts';
 
 const mebibyte = 2 ** 20;
 let disk: SmallDisk;
-let dataDir: string;
 let rig: HostRig;
 beforeAll(async () => {
   disk = await openSmallDisk({ mebibytes: 512, files: 10_000 });
-  dataDir = join(disk.directory, 'data');
-  await mkdir(dataDir);
-  rig = await openHostRig(dataDir);
+  rig = await openHostRig(disk.dataDir);
 });
 afterAll(async () => {
   try {
@@ -32,7 +29,7 @@ test('jobs that print without end while nobody listens grow neither the host nor
   );
   for (const flood of floods) await rig.host.startRun(flood);
   const sizes = () =>
-    Promise.all(floods.map(async ({ leaseId }) => (await stat(join(dataDir, 'runs', leaseId, 'messages'))).size));
+    Promise.all(floods.map(async ({ leaseId }) => (await stat(join(disk.dataDir, 'runs', leaseId, 'messages'))).size));
   await expect.poll(async () => Math.min(...(await sizes())), { timeout: 30_000 }).toBeGreaterThan(maxOutputBytes);
   const full = await sizes();
   expect((await rig.host.heartbeat()).leases).toHaveLength(floods.length);

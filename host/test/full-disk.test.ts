@@ -1,5 +1,6 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { RunAssignment } from '@caisson/contracts/host-api';
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { leaked, type ResourceSnapshot, snapshotResources } from '../leak-check.ts';
 import { type HostRig, openHostRig } from './host-rig.ts';
@@ -13,8 +14,7 @@ let before: ResourceSnapshot;
 
 beforeAll(async () => {
   disk = await openSmallDisk({ mebibytes: 96, files: 2_000 });
-  dataDir = join(disk.directory, 'data');
-  await mkdir(dataDir);
+  dataDir = disk.dataDir;
   rig = await openHostRig(dataDir);
   expect(await rig.run('true')).toMatchObject({ exitCode: 0 });
   before = await snapshotResources(dataDir);
@@ -50,6 +50,20 @@ async function placeInKernel(end: string): Promise<string> {
   return '';
 }
 
+/** Starts a command that counts and fills the disk meanwhile, until the command waits for somebody to take what it says. */
+async function countOnFullDisk(lines: number, rig: HostRig, disk: SmallDisk): Promise<RunAssignment> {
+  const assignment = rig.assignment(`seq 1 10; sleep 1; seq 11 ${lines}`, { maxOutputBytes: 2 ** 24 });
+  await rig.host.startRun(assignment);
+  await expect.poll(() => rig.output(assignment.leaseId)).toContain('10\n');
+  await disk.fill();
+  await expect.poll(() => placeInKernel(`seq 11 ${lines}`), { timeout: 20_000 }).toMatch(/pipe/);
+  return assignment;
+}
+
+function numbersTo(lines: number): string {
+  return Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join('');
+}
+
 async function* pieces(bytes: Uint8Array) {
   yield bytes;
 }
@@ -70,15 +84,11 @@ test('an assignment that cannot be written down is refused with the reason, and 
 
 test('output is held back while the journal cannot be written, and comes whole when there is room', async () => {
   const lines = 1_000_000;
-  const assignment = rig.assignment(`seq 1 10; sleep 1; seq 11 ${lines}`, { maxOutputBytes: 2 ** 24 });
-  await rig.host.startRun(assignment);
-  await expect.poll(() => rig.output(assignment.leaseId)).toContain('10\n');
-  await disk.fill();
-  await expect.poll(() => placeInKernel(`seq 11 ${lines}`), { timeout: 20_000 }).toMatch(/pipe/);
+  const assignment = await countOnFullDisk(lines, rig, disk);
   expect((await rig.host.heartbeat()).leases).toEqual([{ leaseId: assignment.leaseId, fence: assignment.fence }]);
   await disk.makeRoom();
   expect(await rig.ended(assignment.leaseId)).toMatchObject({ outcome: 'exited', exitCode: 0 });
-  expect(rig.output(assignment.leaseId)).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join(''));
+  expect(rig.output(assignment.leaseId)).toBe(numbersTo(lines));
 });
 
 test('a command is canceled while what it said waits for room', async () => {
@@ -176,20 +186,14 @@ test('images and sources nobody uses go when room is short, and what is held sta
 test('a host that is started anew on a full disk takes up its run, and its output comes whole when there is room', async () => {
   const own = await openSmallDisk({ mebibytes: 96, files: 2_000 });
   onTestFinished(() => own.end());
-  const ownDir = join(own.directory, 'data');
-  await mkdir(ownDir);
-  const earlier = await openHostRig(ownDir);
+  const earlier = await openHostRig(own.dataDir);
   const lines = 500_000;
-  const assignment = earlier.assignment(`seq 1 10; sleep 1; seq 11 ${lines}`, { maxOutputBytes: 2 ** 24 });
-  await earlier.host.startRun(assignment);
-  await expect.poll(() => earlier.output(assignment.leaseId)).toContain('10\n');
-  await own.fill();
-  await expect.poll(() => placeInKernel(`seq 11 ${lines}`), { timeout: 20_000 }).toMatch(/pipe/);
+  const assignment = await countOnFullDisk(lines, earlier, own);
   await earlier.host.close({ end: false });
-  const next = await openHostRig(ownDir);
+  const next = await openHostRig(own.dataDir);
   expect((await next.host.heartbeat()).leases).toMatchObject([{ leaseId: assignment.leaseId }]);
   await own.makeRoom();
   expect(await next.ended(assignment.leaseId)).toMatchObject({ outcome: 'exited', exitCode: 0 });
-  expect(next.output(assignment.leaseId)).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join(''));
+  expect(next.output(assignment.leaseId)).toBe(numbersTo(lines));
   await next.end();
 });

@@ -7,6 +7,8 @@ import { runProgram } from '../run-program.ts';
 export interface SmallDisk {
   /** Where it is mounted. */
   readonly directory: string;
+  /** A directory on it, for whoever is to run out of room. */
+  readonly dataDir: string;
   /** Fills it until so many bytes are left. */
   fill(leaveBytes?: number): Promise<void>;
   /** Uses up its files until so many are left, while there is space. */
@@ -21,9 +23,11 @@ export async function openSmallDisk({ mebibytes, files }: { mebibytes: number; f
   const directory = await mkdtemp(join(tmpdir(), 'caisson-disk-'));
   const options = `size=${mebibytes}m,nr_inodes=${files},mode=0711`;
   await runProgram(['mount', '-t', 'tmpfs', '-o', options, 'caisson-test', directory]);
-  const ballast = join(directory, 'ballast');
+  const [dataDir, ballast] = [join(directory, 'data'), join(directory, 'ballast')];
+  await mkdir(dataDir);
   return {
     directory,
+    dataDir,
     async fill(leaveBytes = 0) {
       await mkdir(ballast, { recursive: true });
       const file = await open(join(ballast, 'bytes'), 'a');
