@@ -1,4 +1,5 @@
 // A host in a process of its own that ends itself by SIGKILL at the point it is told: everything real, on a tiny image.
+import { join } from 'node:path';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
 import { serveHostApi } from '@caisson/contracts/host-server';
 import { createContainerDriver } from '../container-driver.ts';
@@ -11,10 +12,11 @@ import { makeProvisioner } from '../run-provision.ts';
 import { createSourceStore } from '../source-store.ts';
 import { clearToolDrafts, createToolsLayer } from '../tools-layer.ts';
 import type { CrashAt, CrashHostSettings } from './crash-host.ts';
+import { createEmulatedDriver } from './test-kit.ts';
 import { makeTinyImage } from './tiny-image.ts';
 
 const settings: CrashHostSettings = JSON.parse(process.argv[2] ?? '');
-const { dataDir, effectsDir, pipelineDir } = settings;
+const { dataDir, effectsDir, pipelineDir, driver: kind = 'container' } = settings;
 let crashAt: CrashAt | null = settings.crashAt;
 let reached = 0;
 watchCrashPoints((name) => {
@@ -23,7 +25,7 @@ watchCrashPoints((name) => {
   if (reached === crashAt.hit) process.kill(process.pid, 'SIGKILL');
 });
 
-const layers = await createLayerStore({ dataDir, budgetBytes: 1e12, graceMs: 0 });
+const layers = await createLayerStore({ dataDir, budgetBytes: 1e12, graceMs: 0, driver: kind });
 await layers.add('tiny', 'image', (directory) => makeTinyImage(directory));
 const pulled = await createImageStore({ dataDir, layers });
 const images: ImageStore = {
@@ -31,13 +33,8 @@ const images: ImageStore = {
     image === 'tiny' ? { layerId: 'tiny', digest: 'tiny', warning: null, env: {} } : pulled.resolve(image, ...rest),
 };
 const sources = await createSourceStore({ dataDir, layers });
-const container = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
-// Every capsule sees the pipe by which its command is heard outside, however its host fares.
-const driver: MachineDriver = {
-  ...container,
-  create: (spec) =>
-    container.create({ ...spec, readOnlyBinds: [...spec.readOnlyBinds, { from: effectsDir, to: '/effects' }] }),
-};
+const driver =
+  kind === 'microvm' ? await createEmulatedDriver({ dataDir: join(dataDir, 'microvm') }) : await openContainers();
 await clearToolDrafts(dataDir);
 const tools = () => createToolsLayer({ dataDir, nodeBinary: '/bin/bash', pipelineDir });
 const provisioner = makeProvisioner({ driver, layers, images, sources, tools });
@@ -60,3 +57,13 @@ process.on('message', (message: { arm?: CrashAt; close?: true }) => {
 });
 process.once('disconnect', () => process.exit());
 process.send?.('ready');
+
+/** Every capsule sees the pipe by which its command is heard outside, however its host fares. */
+async function openContainers(): Promise<MachineDriver> {
+  const container = await createContainerDriver({ dataDir, networkPoolSize: 0, blankPoolSize: 0 });
+  return {
+    ...container,
+    create: (spec) =>
+      container.create({ ...spec, readOnlyBinds: [...spec.readOnlyBinds, { from: effectsDir, to: '/effects' }] }),
+  };
+}

@@ -18,6 +18,8 @@ export interface CrashHostSettings {
   /** What renderings run. */
   readonly pipelineDir: string;
   readonly crashAt: CrashAt | null;
+  /** Default containers. Virtual machines do not see `effectsDir`: what they are shown is a copy. */
+  readonly driver?: 'container' | 'microvm';
 }
 
 /** A host in a process of its own. */

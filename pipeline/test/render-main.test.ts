@@ -269,6 +269,7 @@ test('the examples of this repository can be rendered', () => {
   for (const [folder, steps] of [
     ['examples/hello', 4],
     ['examples/monorepo', 15],
+    ['examples/postgres-forks', 5],
     ['.', 4],
   ] as const) {
     const root = fileURLToPath(new URL(`../../${folder}`, import.meta.url));
