@@ -19,7 +19,7 @@ export async function ask<T>(call: Promise<Answer<T>>): Promise<T> {
     throw new CliError('the server does not answer', {
       exitCode: exitCodes.machine,
       code: 'no_server',
-      hint: 'is it still running?',
+      hint: 'is it still running, and CAISSON_URL right if it is set?',
       cause,
     });
   });

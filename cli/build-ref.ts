@@ -1,7 +1,6 @@
-import { ask } from './ask.ts';
-import { CliError } from './cli-error.ts';
+import { type BuildRef, newestBuilds } from './build-requests.ts';
+import { CliError, usageError } from './cli-error.ts';
 import { exitCodes } from './exit-codes.ts';
-import type { BuildRef } from './follow-build.ts';
 import type { OpenServer } from './open-server.ts';
 
 /**
@@ -12,16 +11,10 @@ export async function readBuildRef(server: OpenServer, org: string, text: string
   const match = /^([a-z0-9-]+)(?:[#/](\d{1,9}))?$/.exec(text);
   const pipeline = match?.[1];
   if (pipeline === undefined) {
-    throw new CliError(`"${text}" names no build`, {
-      exitCode: exitCodes.usage,
-      code: 'usage',
-      hint: 'write pipeline#number, or pipeline for its newest build',
-    });
+    throw usageError(`"${text}" names no build`, 'write pipeline#number, or pipeline for its newest build');
   }
   if (match?.[2] !== undefined) return { org, pipeline, number: Number(match[2]) };
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
-  const { data } = await ask(server.client.GET(path, { params: { path: { org, pipeline }, query: { limit: 1 } } }));
-  const newest = data[0];
+  const [newest] = await newestBuilds(server, { org, pipeline }, 1);
   if (newest !== undefined) return { org, pipeline, number: newest.number };
   throw new CliError(`${pipeline} has no builds yet`, { exitCode: exitCodes.api, code: 'build_not_found' });
 }

@@ -1,4 +1,4 @@
-import type { ExitCode } from './exit-codes.ts';
+import { type ExitCode, exitCodes } from './exit-codes.ts';
 
 interface CliErrorDetails {
   readonly exitCode: ExitCode;
@@ -22,4 +22,9 @@ export class CliError extends Error {
     this.code = code;
     this.hint = hint ?? null;
   }
+}
+
+/** For words of the command line, or settings, that make no sense. */
+export function usageError(message: string, hint?: string): CliError {
+  return new CliError(message, { exitCode: exitCodes.usage, code: 'usage', ...(hint === undefined ? {} : { hint }) });
 }

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { PipelineIr } from '@caisson/pipeline/ir';
 import type { RegistryEnvelope } from '@caisson/pipeline/render/render-workspace';
-import { CliError } from './cli-error.ts';
+import { CliError, usageError } from './cli-error.ts';
 import { exitCodes } from './exit-codes.ts';
 
 /** How pipeline files are run on this machine. */
@@ -25,10 +26,10 @@ const maxLogBytes = 1024 * 1024;
 
 /**
  * Every pipeline of the repository in `folder`, rendered. Runs its pipeline files on this machine, in a process of their own.
- * Throws `CliError` `pipeline_invalid` with the author's message.
+ * Throws `CliError` `pipeline_invalid` with the author's message, `usage` when there is no such folder.
  */
 export async function discoverPipelines(folder: string, options: LocalRender = {}): Promise<RegistryEnvelope> {
-  return JSON.parse(await runRenderer(['--list', '--', resolve(folder)], options));
+  return JSON.parse(await runRenderer(folder, ['--list', '--', resolve(folder)], options));
 }
 
 /** The IR of one pipeline; `slug` null for the only one. Runs the pipeline files as `discoverPipelines` does. */
@@ -37,10 +38,11 @@ export async function renderLocally(
   slug: string | null,
   options: LocalRender = {},
 ): Promise<PipelineIr> {
-  return JSON.parse(await runRenderer(['--', resolve(folder), ...(slug === null ? [] : [slug])], options));
+  return JSON.parse(await runRenderer(folder, ['--', resolve(folder), ...(slug === null ? [] : [slug])], options));
 }
 
-async function runRenderer(words: readonly string[], options: LocalRender): Promise<string> {
+async function runRenderer(folder: string, words: readonly string[], options: LocalRender): Promise<string> {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw usageError(`${folder} is not a folder`);
   const settings = [
     ...(options.organization === undefined ? [] : [`--org=${options.organization}`]),
     ...(options.nowSeconds === undefined ? [] : [`--now=${options.nowSeconds}`]),

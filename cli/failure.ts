@@ -12,14 +12,14 @@ export interface Failure {
   readonly hint: string | null;
 }
 
-const shownOnPurpose = new Set(['commander.help', 'commander.helpDisplayed', 'commander.version']);
-
-/** Judges what a command has thrown; null for help and version, which end a command without being errors. */
-export async function readFailure(error: unknown, commandName: string): Promise<Failure | null> {
+/** Judges what a command (`builds show`) has thrown; null for help and version, which end a command without being errors. */
+export async function readFailure(error: unknown, commandPath: string): Promise<Failure | null> {
   if (error instanceof CommanderError) {
-    if (shownOnPurpose.has(error.code)) return null;
-    const hint = `see \`caisson ${commandName ? `${commandName} ` : ''}--help\``;
-    return { exitCode: exitCodes.usage, code: 'usage', message: error.message.replace(/^error: /, ''), hint };
+    if (error.exitCode === 0) return null;
+    const hint = `see \`${['caisson', commandPath, '--help'].filter(Boolean).join(' ')}\``;
+    // Where a command was left out, it is the help that would be shown.
+    const message = error.code === 'commander.help' ? 'which command?' : error.message.replace(/^error: /, '');
+    return { exitCode: exitCodes.usage, code: 'usage', message, hint };
   }
   if (error instanceof CliError) return error;
   const message = messageOf(error);

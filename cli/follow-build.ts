@@ -1,20 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { components } from '@caisson/contracts/ci/ci-api.generated';
 import { followJobLog } from '@caisson/contracts/follow-job-log';
 import type { OutputStream } from '@caisson/contracts/host-api';
-import { ask } from './ask.ts';
+import { type Build, type BuildRef, type Job, listJobs, logToken, readBuild } from './build-requests.ts';
 import type { OpenServer } from './open-server.ts';
-
-export type Build = components['schemas']['Build'];
-export type Job = components['schemas']['Job'];
-type JobList = components['schemas']['JobList'];
-
-/** Which build: its place in the paths of the API. */
-export interface BuildRef {
-  readonly org: string;
-  readonly pipeline: string;
-  readonly number: number;
-}
 
 /** How a build is shown while it runs: as a live tree, as plain lines, or as JSON. */
 export interface BuildView {
@@ -55,9 +43,12 @@ export async function followBuild(server: OpenServer, ref: BuildRef, options: Fo
   const ticking = setInterval(() => view.tick?.(), tickMs);
   try {
     for (let known: string | undefined; ; ) {
-      const build = await ask(server.client.GET(buildPath, { params: { path: ref } }));
+      const build = await readBuild(server, ref);
       const isOver = finishedStates.includes(build.state);
-      const list = await listJobs(server, { ref, known: isOver ? undefined : known, signal });
+      const list = await listJobs(server, ref, { known: isOver ? undefined : known, signal }).catch((error) => {
+        if (signal.aborted) return null;
+        throw error;
+      });
       if (list === null) {
         await Promise.all(logs.values());
         return build;
@@ -80,24 +71,6 @@ export async function followBuild(server: OpenServer, ref: BuildRef, options: Fo
   }
 }
 
-/** The jobs once they, or the build, are not as `known` says; null when `signal` aborts. */
-async function listJobs(
-  { client }: OpenServer,
-  { ref, known, signal }: { ref: BuildRef; known: string | undefined; signal: AbortSignal },
-): Promise<JobList | null> {
-  const query = known === undefined ? {} : { known };
-  try {
-    return await ask(client.GET(jobsPath, { params: { path: ref, query }, signal }));
-  } catch (error) {
-    if (signal.aborted) return null;
-    throw error;
-  }
-}
-
-const buildPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}';
-const jobsPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs';
-const logTokenPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/log-token';
-
 function isLogWanted({ state }: Job, logsOf: FollowOptions['logsOf']): boolean {
   return logsOf === 'all' ? logStates.includes(state) : state === 'failed' || state === 'timed_out';
 }
@@ -114,9 +87,8 @@ async function showLog(
 
 /** The log of one job from its beginning until the job is over. */
 export function readLog(
-  { url, client }: OpenServer,
+  server: OpenServer,
   { ref, jobId, signal }: { ref: BuildRef; jobId: string; signal: AbortSignal },
 ) {
-  const token = async () => (await ask(client.GET(logTokenPath, { params: { path: ref } }))).token;
-  return followJobLog({ baseUrl: url, jobId, token, signal });
+  return followJobLog({ baseUrl: server.url, jobId, token: () => logToken(server, ref), signal });
 }

@@ -1,5 +1,5 @@
 import type picocolors from 'picocolors';
-import type { Build, Job } from './follow-build.ts';
+import type { Build, Job } from './build-requests.ts';
 
 type Colors = ReturnType<typeof picocolors.createColors>;
 

@@ -1,6 +1,6 @@
 import { type CiClient, createCiClient } from '@caisson/contracts/ci-client';
 import { readConfig } from '@caisson/server/config';
-import { CliError } from './cli-error.ts';
+import { CliError, usageError } from './cli-error.ts';
 import type { CliConfig } from './config.ts';
 import { exitCodes } from './exit-codes.ts';
 import { readServerRecord, readToken } from './installation.ts';
@@ -22,7 +22,10 @@ export interface OpenServer {
  * there is one but no token for it.
  */
 export async function findServer(cli: CliConfig): Promise<OpenServer | null> {
-  if (cli.url !== null) return connectTo(cli.url, cli.token);
+  if (cli.url !== null) {
+    if (/^https?:\/\//.test(cli.url) && URL.canParse(cli.url)) return connectTo(cli.url, cli.token);
+    throw usageError(`CAISSON_URL is ${cli.url}; it must begin with http:// or https://`);
+  }
   const { dataDir } = readConfig(cli.environment);
   const record = await readServerRecord(dataDir).catch(() => null);
   if (record === null || !(await isUp(record.url))) return null;

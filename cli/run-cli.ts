@@ -37,15 +37,15 @@ export async function runCli({ words, config, stdout, stderr }: CliRequest): Pro
   const terminal = terminalOf(stdout);
   const hasColors = terminal !== null && config.hasColors && !words.includes('--no-color');
   const context = { config, json: words.includes('--json'), hasColors, terminal, stdout, stderr, exit };
+  const program = createProgram(context);
   try {
-    const program = createProgram(context);
     const known = commands[name];
     for (const load of known ? [known] : Object.values(commands)) (await load())(program, context);
     if (words.length === 0) program.outputHelp();
     else await program.parseAsync(words, { from: 'user' });
     return exitCode;
   } catch (error) {
-    return report(error, { ...context, name: commands[name] ? name : '' });
+    return report(error, { ...context, path: pathOf(program, words) });
   }
 }
 
@@ -62,17 +62,31 @@ function createProgram({ stdout }: CliContext): Command {
     .option('--json', 'print JSON for programs')
     .option('--no-color', 'print without colors')
     .showSuggestionAfterError(true)
+    .configureHelp({ showGlobalOptions: true })
+    .helpCommand('help [command]', 'show help for a command')
     .exitOverride()
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: () => {}, outputError: () => {} });
   return program;
 }
 
-async function report(error: unknown, { name, ...context }: CliContext & { name: string }): Promise<number> {
-  const failure = await readFailure(error, name);
+/** The command that the words name, as far as there is one: `builds show`. */
+function pathOf(program: Command, words: readonly string[]): string {
+  const path: string[] = [];
+  let at: Command | undefined = program;
+  for (const word of words.filter((each) => !each.startsWith('-'))) {
+    at = at.commands.find((command) => command.name() === word);
+    if (at === undefined) break;
+    path.push(word);
+  }
+  return path.join(' ');
+}
+
+async function report(error: unknown, { path, ...context }: CliContext & { path: string }): Promise<number> {
+  const failure = await readFailure(error, path);
   if (!failure) return exitCodes.ok;
   const { code, message, hint, exitCode } = failure;
   if (context.json) {
-    context.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
+    context.stdout.write(`${JSON.stringify({ error: { code, message, ...(hint ? { hint } : {}) } })}\n`);
   } else {
     context.stderr.write(`error: ${message}\n${hint ? `${hint}\n` : ''}`);
   }

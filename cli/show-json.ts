@@ -1,4 +1,5 @@
-import type { BuildView, Job } from './follow-build.ts';
+import type { Job } from './build-requests.ts';
+import type { BuildView } from './follow-build.ts';
 import { makeLineWriter } from './line-writer.ts';
 
 /** One JSON object a line for each thing that happens; `docs/cli.md` lists the kinds. */

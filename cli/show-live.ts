@@ -1,5 +1,6 @@
 import picocolors from 'picocolors';
-import type { BuildView, Job } from './follow-build.ts';
+import type { Job } from './build-requests.ts';
+import type { BuildView } from './follow-build.ts';
 import { depthsOf, markOf, nameOf, noteOf } from './job-text.ts';
 import { makeLineWriter } from './line-writer.ts';
 import { type ShowOptions, summaryOf } from './show-plain.ts';

@@ -1,5 +1,6 @@
 import picocolors from 'picocolors';
-import type { Build, BuildView, Job } from './follow-build.ts';
+import type { Build, Job } from './build-requests.ts';
+import type { BuildView } from './follow-build.ts';
 import { countsOf, durationOf, markOf, nameOf, noteOf, reasonOf } from './job-text.ts';
 import { makeLineWriter } from './line-writer.ts';
 

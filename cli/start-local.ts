@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readHostAddress } from '@caisson/contracts/host-address';
 import { connectHost } from '@caisson/contracts/host-client';
-import { readHostConfig } from '@caisson/host/config';
+import { type HostConfig, readHostConfig } from '@caisson/host/config';
 import type { StartedHost } from '@caisson/host/start-host';
 import type { Config } from '@caisson/server/config';
 import type { ControlPlane, ControlPlaneOptions } from '@caisson/server/control-plane';
@@ -42,7 +42,9 @@ const briefPoolSize = 2;
 /** Starts everything on one data directory; what was started is closed again when a later part fails. */
 export async function startLocal({ config, cli, progress, hosts, isBrief, signal }: LocalOptions): Promise<Local> {
   const { dataDir } = config;
+  // Before anything is started.
   const addresses = hosts.map((text) => readHostAddress(text, cli.hostToken));
+  const hostConfig = readHostConfig(cli.environment);
   await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
   const logPath = join(dataDir, 'logs', 'caisson.log');
   const logger = await openLog(logPath);
@@ -50,7 +52,7 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
   // Beside each other, since neither needs the other to start.
   const parts = await Promise.allSettled([
     openControlPlane({ config, logger, postgres }),
-    hosts.length === 0 ? openHost({ config, cli, progress, isBrief, signal }) : null,
+    hosts.length === 0 ? openHost({ dataDir, hostConfig, progress, isBrief, signal }) : null,
   ]);
   const [controlPlane, opened] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
     ControlPlane | null,
@@ -120,12 +122,16 @@ interface OpenedHost {
   readonly prepared: Promise<void>;
 }
 
-async function openHost(options: Omit<LocalOptions, 'hosts'>): Promise<OpenedHost> {
-  const { config, cli, progress, isBrief, signal } = options;
+type HostOptions = Pick<LocalOptions, 'progress' | 'isBrief' | 'signal'> & {
+  readonly dataDir: string;
+  readonly hostConfig: HostConfig;
+};
+
+async function openHost({ dataDir, hostConfig, progress, isBrief, signal }: HostOptions): Promise<OpenedHost> {
   const { startHost } = await import('@caisson/host/start-host');
   const host = await startHost({
-    dataDir: join(config.dataDir, 'host'),
-    config: readHostConfig(cli.environment),
+    dataDir: join(dataDir, 'host'),
+    config: hostConfig,
     tools: renderTools,
     progress,
     ...(isBrief ? { networkPoolSize: briefPoolSize, blankPoolSize: briefPoolSize } : {}),

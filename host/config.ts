@@ -2,7 +2,8 @@ import { AppError } from '@caisson/contracts/app-error';
 
 /** What runs capsules, as it is asked for. */
 export type DriverWish = 'auto' | 'container' | 'microvm';
-const driverWishes: readonly DriverWish[] = ['auto', 'container', 'microvm'];
+/** Every one of them. */
+export const driverWishes: readonly DriverWish[] = ['auto', 'container', 'microvm'];
 
 /** Settings of a host, from the environment. `docs/configuration.md` describes each variable. */
 export interface HostConfig {

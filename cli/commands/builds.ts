@@ -2,16 +2,17 @@ import type { Command } from 'commander';
 import picocolors from 'picocolors';
 import { ask } from '../ask.ts';
 import { readBuildRef } from '../build-ref.ts';
+import { type Build, cancelBuild, type Job, listJobs, newestBuilds, readBuild } from '../build-requests.ts';
 import type { CliContext } from '../context.ts';
-import type { Build, Job } from '../follow-build.ts';
 import { countsOf, durationOf, markOf, nameOf, noteOf, reasonOf } from '../job-text.ts';
 import { type OpenServer, requireServer } from '../open-server.ts';
+import { print } from '../print.ts';
 
 const shownBuilds = 20;
 
 /** `caisson builds list|show|cancel`. */
 export function registerBuilds(program: Command, context: CliContext): void {
-  const builds = program.command('builds').summary('list, show and cancel builds');
+  const builds = program.command('builds').description('list, show and cancel builds');
   builds
     .command('list')
     .description('Lists the newest builds, of one pipeline or of all.')
@@ -31,30 +32,21 @@ export function registerBuilds(program: Command, context: CliContext): void {
 
 async function list(context: CliContext, pipeline: string | null): Promise<void> {
   const server = await requireServer(context.config);
-  const slugs = pipeline === null ? await pipelineSlugs(server, context.config.organization) : [pipeline];
-  const pages = await Promise.all(slugs.map((slug) => newestBuilds(server, context.config.organization, slug)));
+  const org = context.config.organization;
+  const slugs = pipeline === null ? await pipelineSlugs(server, org) : [pipeline];
+  const pages = await Promise.all(slugs.map((slug) => newestBuilds(server, { org, pipeline: slug }, shownBuilds)));
   const all = pages
     .flat()
     .toSorted((a, b) => b.created_at.localeCompare(a.created_at))
     .slice(0, shownBuilds);
-  if (context.json) {
-    context.stdout.write(`${JSON.stringify({ data: all })}\n`);
-    return;
-  }
-  for (const build of all) context.stdout.write(`${lineOf(build)}\n`);
-  if (all.length === 0) context.stdout.write('no builds yet; `caisson run` makes one\n');
+  const lines = all.map((build) => `${lineOf(build)}\n`);
+  print(context, { data: all }, lines.join('') || 'no builds yet; `caisson run` makes one\n');
 }
 
 async function pipelineSlugs({ client }: OpenServer, org: string): Promise<readonly string[]> {
   const query = { limit: 100 };
   const { data } = await ask(client.GET('/api/v0/organizations/{org}/pipelines', { params: { path: { org }, query } }));
   return data.map(({ slug }) => slug);
-}
-
-async function newestBuilds({ client }: OpenServer, org: string, pipeline: string): Promise<readonly Build[]> {
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
-  const params = { path: { org, pipeline }, query: { limit: shownBuilds } };
-  return (await ask(client.GET(path, { params }))).data;
 }
 
 function lineOf(build: Build): string {
@@ -66,16 +58,9 @@ function lineOf(build: Build): string {
 async function show(context: CliContext, text: string): Promise<void> {
   const server = await requireServer(context.config);
   const ref = await readBuildRef(server, context.config.organization, text);
-  const params = { params: { path: ref } };
-  const build = await ask(
-    server.client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}', params),
-  );
-  const { data: jobs } = await ask(
-    server.client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs', params),
-  );
-  context.stdout.write(
-    context.json ? `${JSON.stringify({ build, jobs })}\n` : describe(build, jobs, context.hasColors),
-  );
+  const build = await readBuild(server, ref);
+  const { data: jobs } = await listJobs(server, ref);
+  print(context, { build, jobs }, describe(build, jobs, context.hasColors));
 }
 
 function describe(build: Build, jobs: readonly Job[], hasColors: boolean): string {
@@ -93,9 +78,6 @@ function describe(build: Build, jobs: readonly Job[], hasColors: boolean): strin
 async function cancel(context: CliContext, text: string): Promise<void> {
   const server = await requireServer(context.config);
   const ref = await readBuildRef(server, context.config.organization, text);
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel';
-  const build = await ask(server.client.PUT(path, { params: { path: ref } }));
-  context.stdout.write(
-    context.json ? `${JSON.stringify({ build })}\n` : `${ref.pipeline}#${ref.number} is ${build.state}\n`,
-  );
+  const build = await cancelBuild(server, ref);
+  print(context, { build }, `${ref.pipeline}#${ref.number} is ${build.state}\n`);
 }

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import colors from 'picocolors';
+import picocolors from 'picocolors';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { print } from '../print.ts';
 import type { Requirement } from '../requirement.ts';
 
 export function registerDoctor(program: Command, context: CliContext): void {
@@ -11,8 +12,7 @@ export function registerDoctor(program: Command, context: CliContext): void {
     .action(async () => {
       const requirements = await readRequirements(context);
       const ready = requirements.every(({ status }) => status !== 'missing');
-      if (context.json) context.stdout.write(`${JSON.stringify({ ready, requirements })}\n`);
-      else context.stdout.write(`${requirements.map(present).join('\n')}\n\n${conclude(ready)}\n`);
+      print(context, { ready, requirements }, describe(requirements, context.hasColors));
       context.exit(ready ? exitCodes.ok : exitCodes.machine);
     });
 }
@@ -35,17 +35,13 @@ async function readRequirements({ config }: CliContext): Promise<Requirement[]> 
   return parts.flat();
 }
 
-const words = {
-  ok: colors.green('found  '),
-  missing: colors.red('missing'),
-  warning: colors.yellow('warning'),
-} as const;
-
-function present({ name, status, detail, fix }: Requirement): string {
-  const line = `${words[status]}  ${name.padEnd(18)} ${detail}`;
-  return fix && status !== 'ok' ? `${line}\n${' '.repeat(28)} fix: ${fix}` : line;
-}
-
-function conclude(ready: boolean): string {
-  return ready ? 'Builds can run here.' : 'Builds cannot run here yet.';
+function describe(requirements: readonly Requirement[], hasColors: boolean): string {
+  const colors = picocolors.createColors(hasColors);
+  const words = { ok: colors.green('found  '), missing: colors.red('missing'), warning: colors.yellow('warning') };
+  const lines = requirements.map(({ name, status, detail, fix }) => {
+    const line = `${words[status]}  ${name.padEnd(18)} ${detail}\n`;
+    return fix && status !== 'ok' ? `${line}${' '.repeat(28)} fix: ${fix}\n` : line;
+  });
+  const isReady = requirements.every(({ status }) => status !== 'missing');
+  return `${lines.join('')}\n${isReady ? 'Builds can run here.' : 'Builds cannot run here yet.'}\n`;
 }

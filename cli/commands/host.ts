@@ -9,7 +9,9 @@ import type { Command } from 'commander';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { renderTools } from '../installation.ts';
-import { onStop } from '../on-stop.ts';
+import { aborted, onStop } from '../on-stop.ts';
+import { dataDirOption, driverOption } from '../options.ts';
+import { print } from '../print.ts';
 
 interface HostOptions {
   readonly dataDir?: string;
@@ -26,8 +28,8 @@ export function registerHost(program: Command, context: CliContext): void {
     .description(
       'Runs a host alone and answers control planes (`caisson up --host <where>`) on a unix socket or a port.',
     )
-    .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
-    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
+    .addOption(dataDirOption)
+    .addOption(driverOption)
     .option('--socket <path>', 'where to listen (default <data-dir>/host.sock)')
     .option('--listen <address:port>', 'answer there instead; needs CAISSON_HOST_TOKEN on both sides')
     .action(async (options: HostOptions) => {
@@ -44,12 +46,9 @@ export function registerHost(program: Command, context: CliContext): void {
         progress: (line) => context.stderr.write(`${line}\n`),
       });
       const server = await serveHostApi(host, address);
-      context.stdout.write(
-        context.json
-          ? `${JSON.stringify({ kind: 'host', [address.kind === 'socket' ? 'socket' : 'address']: where })}\n`
-          : `listening on ${where}\n`,
-      );
-      await stops.first;
+      const event = { kind: 'host', [address.kind === 'socket' ? 'socket' : 'address']: where };
+      print(context, event, `listening on ${where}\n`);
+      await aborted(stops.first);
       await server.close();
       // Its capsules run on: the next host on this data directory takes them up.
       await host.close({ end: false });

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import { ask } from '../ask.ts';
 import { readBuildRef } from '../build-ref.ts';
+import { type BuildRef, type Job, listJobs } from '../build-requests.ts';
 import { CliError } from '../cli-error.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { type BuildRef, type Job, readLog } from '../follow-build.ts';
+import { readLog } from '../follow-build.ts';
 import { nameOf } from '../job-text.ts';
 import { makeLineWriter } from '../line-writer.ts';
 import { onStop } from '../on-stop.ts';
@@ -36,20 +36,13 @@ async function logs(context: CliContext, { build, job, follow }: LogsRequest): P
   const server = await requireServer(context.config);
   const ref = await readBuildRef(server, context.config.organization, build);
   const stops = onStop();
-  const stopping = new AbortController();
-  void stops.first.then(() => stopping.abort());
   try {
-    for (const chosen of choose(await loadJobs(server, ref), job)) {
-      await showJob(context, server, { ref, job: chosen, follow, isOnly: job !== null, signal: stopping.signal });
+    for (const chosen of choose((await listJobs(server, ref)).data, job)) {
+      await showJob(context, server, { ref, job: chosen, follow, isOnly: job !== null, signal: stops.first });
     }
   } finally {
     stops.release();
   }
-}
-
-async function loadJobs({ client }: OpenServer, ref: BuildRef): Promise<readonly Job[]> {
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs';
-  return (await ask(client.GET(path, { params: { path: ref } }))).data;
 }
 
 function choose(jobs: readonly Job[], wanted: string | null): readonly Job[] {

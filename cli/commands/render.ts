@@ -2,6 +2,7 @@ import type { RegistryEnvelope } from '@caisson/pipeline/render/render-workspace
 import type { Command } from 'commander';
 import type { CliContext } from '../context.ts';
 import { discoverPipelines, renderLocally } from '../discover-pipelines.ts';
+import { print } from '../print.ts';
 
 const runsHere = `
 The pipeline files (.caisson/*.ts, then .hm/*.ts) are TypeScript programs, and this command runs them on your machine, as you.
@@ -21,7 +22,7 @@ export function registerRender(program: Command, context: CliContext): void {
         organization: options.org,
         log: context.stderr,
       });
-      context.stdout.write(`${JSON.stringify(ir, null, context.json ? 0 : 2)}\n`);
+      print(context, ir, `${JSON.stringify(ir, null, 2)}\n`);
     });
 }
 
@@ -34,7 +35,7 @@ export function registerPipelines(program: Command, context: CliContext): void {
     .argument('[dir]', 'the repository', '.')
     .action(async (folder: string) => {
       const envelope = await discoverPipelines(folder, { log: context.stderr });
-      context.stdout.write(context.json ? `${JSON.stringify(envelope)}\n` : formatTable(envelope));
+      print(context, envelope, formatTable(envelope));
     });
 }
 

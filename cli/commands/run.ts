@@ -1,17 +1,22 @@
 import { stat } from 'node:fs/promises';
 import { isAbsolute, relative, resolve } from 'node:path';
-import { hasCode } from '@caisson/contracts/app-error';
+import { setTimeout as delay } from 'node:timers/promises';
+import { hasCode, messageOf } from '@caisson/contracts/app-error';
+import { findPipelineFiles } from '@caisson/pipeline/render/find-pipeline-files';
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
 import { ask } from '../ask.ts';
-import { CliError } from '../cli-error.ts';
+import { type Build, type BuildRef, cancelBuild, createBuild } from '../build-requests.ts';
+import { CliError, usageError } from '../cli-error.ts';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { type Build, type BuildRef, type BuildView, followBuild } from '../follow-build.ts';
+import { type BuildView, followBuild } from '../follow-build.ts';
 import { type GitFacts, pipelineNameOf, readGitFacts } from '../git-facts.ts';
-import { onStop, type Stops } from '../on-stop.ts';
+import { aborted, onStop, type Stops } from '../on-stop.ts';
 import { connectTo, findServer, type OpenServer } from '../open-server.ts';
+import { collect, driverOption } from '../options.ts';
+import { print } from '../print.ts';
 import { makeProgress } from '../progress.ts';
 import { showJson } from '../show-json.ts';
 import { showLive } from '../show-live.ts';
@@ -21,7 +26,7 @@ import { uploadSource } from '../upload-source.ts';
 
 interface RunOptions {
   readonly dir: string;
-  readonly env: readonly string[];
+  readonly env?: readonly string[];
   readonly logs?: boolean;
   readonly keepGoing?: boolean;
   readonly message?: string;
@@ -41,22 +46,19 @@ export function registerRun(program: Command, context: CliContext): void {
     )
     .argument('[dir-or-pipeline]', 'a folder, or the slug of a pipeline of the current one', '.')
     .option('-d, --dir <dir>', 'the folder, when the argument is a pipeline', '.')
-    .option('-e, --env <NAME=value>', 'environment for every job; may be repeated', collect, [])
+    .option('-e, --env <NAME=value>', 'environment for every job; may be repeated', collect)
     .option('-l, --logs', 'show the output of every job, not only of those that fail')
     .option('-k, --keep-going', 'after a failure go on with what does not depend on it')
     .option('-m, --message <text>', "the build's message instead of the last commit's")
     .option('-b, --branch <name>', 'the branch to build as')
-    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
+    .addOption(driverOption)
     .action((target: string, options: RunOptions) => run(context, target, options));
-}
-
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value];
 }
 
 async function run(context: CliContext, target: string, options: RunOptions): Promise<void> {
   const env = readEnv(options.env);
   const { folder, slug } = await readTarget(target, options.dir);
+  checkPipelineFiles(folder);
   const stops = onStop();
   const { say: progress, done } = makeProgress(context);
   const { dataDir } = readConfig(context.config.environment);
@@ -73,11 +75,11 @@ async function run(context: CliContext, target: string, options: RunOptions): Pr
     ]);
     for (const warning of source.warnings) progress(`warning: ${warning}`);
     progress('rendering the pipeline');
-    const ref = await startBuild(context, server, { org, pipeline, facts, slug, env, options, digest: source.digest });
+    const ref = await startBuild(server, { org, pipeline, facts, slug, env, options, digest: source.digest });
     done();
-    if (!context.json) context.stdout.write(`${ref.pipeline} #${ref.number}\n`);
+    print(context, { kind: 'build_accepted', build: ref }, `${ref.pipeline} #${ref.number}\n`);
     const build = await watchBuild(context, server, { ref, stops, logs: options.logs === true });
-    context.exit(exitCodeOf(build, await stoppedBy(stops)));
+    context.exit(exitCodeOf(build, stops.first.aborted));
   } finally {
     done();
     await server.close();
@@ -86,24 +88,36 @@ async function run(context: CliContext, target: string, options: RunOptions): Pr
 }
 
 async function readTarget(target: string, dir: string): Promise<{ folder: string; slug: string | null }> {
-  const isFolder = await stat(target).then(
+  if (await isFolder(target)) return { folder: resolve(target), slug: null };
+  if (/^[a-z][a-z0-9-]{0,63}$/.test(target)) {
+    if (await isFolder(dir)) return { folder: resolve(dir), slug: target };
+    throw usageError(`${dir} is not a folder`);
+  }
+  throw usageError(`${target} is neither a folder nor the slug of a pipeline`);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
     (found) => found.isDirectory(),
     () => false,
   );
-  if (isFolder) return { folder: resolve(target), slug: null };
-  if (/^[a-z][a-z0-9-]{0,63}$/.test(target)) return { folder: resolve(dir), slug: target };
-  throw new CliError(`${target} is neither a folder nor the slug of a pipeline`, {
-    exitCode: exitCodes.usage,
-    code: 'usage',
-  });
 }
 
-function readEnv(pairs: readonly string[]): Record<string, string> {
+/** Whoever is in the wrong folder hears it before anything is started for it. */
+function checkPipelineFiles(folder: string): void {
+  try {
+    findPipelineFiles(folder);
+  } catch (error) {
+    throw new CliError(messageOf(error), { exitCode: exitCodes.invalidPipeline, code: 'pipeline_invalid' });
+  }
+}
+
+function readEnv(pairs: readonly string[] = []): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const end = pair.indexOf('=');
       if (end > 0) return [pair.slice(0, end), pair.slice(end + 1)];
-      throw new CliError(`--env ${pair}: it must be NAME=value`, { exitCode: exitCodes.usage, code: 'usage' });
+      throw usageError(`--env ${pair}: it must be NAME=value`);
     }),
   );
 }
@@ -121,14 +135,9 @@ async function openServer(
   const found = await findServer(context.config);
   if (found !== null && driver === undefined) return found;
   if (found !== null) {
-    throw new CliError('a Caisson runs already, with a driver of its own; --driver is for one that starts', {
-      exitCode: exitCodes.usage,
-      code: 'usage',
-    });
+    throw usageError('a Caisson runs already, with a driver of its own; --driver is for one that starts');
   }
   const { startLocal } = await import('../start-local.ts');
-  const preparing = new AbortController();
-  void stops.first.then(() => preparing.abort());
   const config = { ...readConfig(context.config.environment), port: 0 };
   const local = await startLocal({
     config,
@@ -136,7 +145,7 @@ async function openServer(
     progress,
     hosts: [],
     isBrief: true,
-    signal: preparing.signal,
+    signal: stops.first,
   });
   return { ...connectTo(local.url, local.token, local.logPath), close: () => local.close({ end: true }) };
 }
@@ -151,7 +160,7 @@ interface StartInput {
   readonly digest: string;
 }
 
-async function startBuild(context: CliContext, server: OpenServer, input: StartInput): Promise<BuildRef> {
+async function startBuild(server: OpenServer, input: StartInput): Promise<BuildRef> {
   const { org, pipeline, facts, slug, env, options, digest } = input;
   const body = {
     branch: options.branch ?? facts.branch,
@@ -162,14 +171,8 @@ async function startBuild(context: CliContext, server: OpenServer, input: StartI
     stop_on_failure: options.keepGoing !== true,
     ...(slug === null ? {} : { source_slug: slug }),
   };
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
-  const build = await ask(server.client.POST(path, { params: { path: { org, pipeline } }, body }));
-  if (context.json) {
-    context.stdout.write(
-      `${JSON.stringify({ kind: 'build_accepted', build: { org, pipeline, number: build.number } })}\n`,
-    );
-  }
-  return { org, pipeline, number: build.number };
+  const { number } = await createBuild(server, { org, pipeline }, body);
+  return { org, pipeline, number };
 }
 
 async function ensurePipeline(
@@ -193,29 +196,20 @@ async function watchBuild(
   { ref, stops, logs }: { ref: BuildRef; stops: Stops; logs: boolean },
 ): Promise<Build> {
   const watching = new AbortController();
-  void stops.first.then(async () => {
+  void aborted(stops.first).then(async () => {
     if (!context.json) context.stderr.write('canceling; Ctrl-C again leaves at once\n');
-    await cancel(server, ref).catch(() => {});
-    await Promise.race([stops.second, new Promise((resolve) => setTimeout(resolve, cancelWaitMs).unref())]);
+    await cancelBuild(server, ref).catch(() => {});
+    await Promise.race([aborted(stops.second), delay(cancelWaitMs, undefined, { ref: false })]);
     watching.abort();
   });
   const view = chooseView(context);
   return followBuild(server, ref, { view, logsOf: logs ? 'all' : 'failed', signal: watching.signal });
 }
 
-async function cancel({ client }: OpenServer, { org, pipeline, number }: BuildRef): Promise<void> {
-  const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel';
-  await ask(client.PUT(path, { params: { path: { org, pipeline, number } } }));
-}
-
 function chooseView({ json, stdout, hasColors, terminal }: CliContext): BuildView {
   const write = (text: string) => void stdout.write(text);
   if (json) return showJson(write);
   return terminal === null ? showPlain({ write, hasColors }) : showLive({ write, hasColors, size: terminal });
-}
-
-async function stoppedBy({ first }: Stops): Promise<boolean> {
-  return Promise.race([first.then(() => true), Promise.resolve(false)]);
 }
 
 function exitCodeOf({ state }: Build, isStopped: boolean): number {

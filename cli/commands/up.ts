@@ -3,7 +3,9 @@ import type { Command } from 'commander';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { onStop } from '../on-stop.ts';
+import { aborted, onStop } from '../on-stop.ts';
+import { collect, dataDirOption, driverOption, readPort } from '../options.ts';
+import { print } from '../print.ts';
 import { makeProgress } from '../progress.ts';
 import { type Local, startLocal } from '../start-local.ts';
 import { readVersion } from '../version.ts';
@@ -12,7 +14,7 @@ interface UpOptions {
   readonly port?: string;
   readonly dataDir?: string;
   readonly driver?: string;
-  readonly host: readonly string[];
+  readonly host?: readonly string[];
 }
 
 const drainMs = 30_000;
@@ -23,22 +25,17 @@ export function registerUp(program: Command, context: CliContext): void {
     .command('up')
     .summary('run Caisson on this machine')
     .description(
-      'Runs a control plane and a host in one process.\n\nThe first Ctrl-C gives out no more jobs, waits up to 30 s for those that run, and ends the rest (they start again at the next\n`up`); a second one ends them at once.',
+      'Runs a control plane and a host in one process.\n\nThe first Ctrl-C gives out no more jobs, waits up to 30 s for those that run, and ends the rest (they start again at the next `up`); a second one ends them at once.',
     )
-    .option('-p, --port <number>', 'port of the API (default 4710, or CAISSON_PORT)')
-    .option('-d, --data-dir <dir>', 'where everything is kept (or CAISSON_DATA_DIR)')
-    .option('--driver <which>', 'what runs capsules: auto, container or microvm (or CAISSON_DRIVER)')
+    .option('-p, --port <number>', 'port of the API (default 4710, or CAISSON_PORT)', readPort)
+    .addOption(dataDirOption)
+    .addOption(driverOption)
     .option(
       '--host <where>',
       'use a host started with `caisson host` instead, by socket or address:port; may be repeated',
       collect,
-      [],
     )
     .action((options: UpOptions) => up(context, options));
-}
-
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value];
 }
 
 async function up(context: CliContext, options: UpOptions): Promise<void> {
@@ -49,22 +46,17 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     ...(options.dataDir === undefined ? {} : { CAISSON_DATA_DIR: options.dataDir }),
   });
   const stops = onStop();
-  const preparing = new AbortController();
-  stops.first.then(
-    () => preparing.abort(),
-    () => {},
-  );
   const { say: progress, done } = makeProgress(context);
   const started = startLocal({
     config,
     cli: withDriver(context.config, options.driver),
     progress,
-    hosts: options.host,
+    hosts: options.host ?? [],
     isBrief: false,
-    signal: preparing.signal,
+    signal: stops.first,
   });
   const local = await started.catch((error: unknown) => {
-    if (preparing.signal.aborted) return null;
+    if (stops.first.aborted) return null;
     throw error;
   });
   done();
@@ -73,15 +65,11 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
     return;
   }
   announce(context, local, config.dataDir);
-  await stops.first;
+  await aborted(stops.first);
   await drain(context, local, stops.second);
 }
 
-function announce({ stdout, json }: CliContext, local: Local, dataDir: string): void {
-  if (json) {
-    stdout.write(`${JSON.stringify({ kind: 'up', url: local.url, token: local.token, data_dir: dataDir })}\n`);
-    return;
-  }
+function announce(context: CliContext, local: Local, dataDir: string): void {
   const rows = [
     ['API', local.url],
     ['token', local.isTokenFresh ? `${local.token}  (new; shown only now)` : 'as before'],
@@ -89,22 +77,17 @@ function announce({ stdout, json }: CliContext, local: Local, dataDir: string): 
     ['data', dataDir],
     ['log', local.logPath],
   ];
-  stdout.write(`Caisson ${readVersion()} is up.\n`);
-  for (const [name, value] of rows) stdout.write(`  ${String(name).padEnd(6)} ${value}\n`);
-  stdout.write('Ctrl-C stops it.\n');
+  const lines = rows.map(([name, value]) => `  ${String(name).padEnd(6)} ${value}\n`);
+  const event = { kind: 'up', url: local.url, token: local.token, data_dir: dataDir };
+  print(context, event, `Caisson ${readVersion()} is up.\n${lines.join('')}Ctrl-C stops it.\n`);
 }
 
-async function drain({ stderr }: CliContext, local: Local, second: Promise<void>): Promise<void> {
-  const atOnce = new AbortController();
-  second.then(
-    () => atOnce.abort(),
-    () => {},
-  );
+async function drain({ stderr }: CliContext, local: Local, atOnce: AbortSignal): Promise<void> {
   await local.controlPlane.drain();
-  const isIdle = await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(1), atOnce.signal]));
+  const isIdle = await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(1), atOnce]));
   if (!isIdle) {
     stderr.write(`waiting up to ${drainMs / 1000} s for the jobs that run; Ctrl-C ends them now\n`);
-    await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(drainMs), atOnce.signal]));
+    await local.controlPlane.idle(AbortSignal.any([AbortSignal.timeout(drainMs), atOnce]));
   }
   stderr.write('stopping\n');
   await local.close({ end: true });

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { CliContext } from '../context.ts';
+import { print } from '../print.ts';
 import { readVersion } from '../version.ts';
 
 export function registerVersion(program: Command, context: CliContext): void {
@@ -8,6 +9,6 @@ export function registerVersion(program: Command, context: CliContext): void {
     .description('show the version')
     .action(() => {
       const version = readVersion();
-      context.stdout.write(context.json ? `${JSON.stringify({ version })}\n` : `caisson ${version}\n`);
+      print(context, { version }, `caisson ${version}\n`);
     });
 }

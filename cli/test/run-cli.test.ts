@@ -15,10 +15,12 @@ class Sink extends Writable {
   }
 }
 
-async function caisson(...words: string[]) {
+const caisson = (...words: string[]) => caissonIn({}, ...words);
+
+async function caissonIn(environment: Record<string, string>, ...words: string[]) {
   const stdout = new Sink();
   const stderr = new Sink();
-  const exitCode = await runCli({ words, config: readCliConfig({}), stdout, stderr });
+  const exitCode = await runCli({ words, config: readCliConfig(environment), stdout, stderr });
   return { exitCode, stdout: stdout.text, stderr: stderr.text };
 }
 
@@ -49,6 +51,19 @@ test.for([
   { words: ['version', '--nope'], message: "unknown option '--nope'", hint: 'see `caisson version --help`' },
   { words: ['--nope'], message: "unknown option '--nope'", hint: 'see `caisson --help`' },
   { words: ['version', 'extra'], message: 'too many arguments', hint: 'see `caisson version --help`' },
+  { words: ['--no-color'], message: 'which command?', hint: 'see `caisson --help`' },
+  { words: ['builds'], message: 'which command?', hint: 'see `caisson builds --help`' },
+  { words: ['builds', 'show'], message: "missing required argument 'build'", hint: 'see `caisson builds show --help`' },
+  {
+    words: ['up', '--port', 'x'],
+    message: "option '-p, --port <number>' argument 'x' is invalid",
+    hint: 'see `caisson up --help`',
+  },
+  {
+    words: ['run', '--driver', 'x'],
+    message: "option '--driver <which>' argument 'x' is invalid",
+    hint: 'see `caisson run --help`',
+  },
 ])('$words is a usage error with a hint', async ({ words, message, hint }) => {
   const { exitCode, stdout, stderr } = await caisson(...words);
   expect({ exitCode, stdout }).toEqual({ exitCode: exitCodes.usage, stdout: '' });
@@ -56,10 +71,45 @@ test.for([
   expect(stderr.trimEnd().split('\n').at(-1)).toBe(hint);
 });
 
+test.for([
+  { words: ['run', 'no/where'], environment: {}, message: 'no/where is neither a folder nor the slug of a pipeline' },
+  { words: ['run', 'slug', '--dir', '/no/where'], environment: {}, message: '/no/where is not a folder' },
+  { words: ['run', '--env', 'x'], environment: {}, message: '--env x: it must be NAME=value' },
+  { words: ['render', '/no/where'], environment: {}, message: '/no/where is not a folder' },
+  { words: ['pipelines', '/no/where'], environment: {}, message: '/no/where is not a folder' },
+  {
+    words: ['builds', 'list'],
+    environment: { CAISSON_URL: 'nonsense' },
+    message: 'CAISSON_URL is nonsense; it must begin with http:// or https://',
+  },
+])('$words is refused before anything is started', async ({ words, environment, message }) => {
+  const { exitCode, stdout, stderr } = await caissonIn(environment, ...words);
+  expect({ exitCode, stdout, stderr }).toEqual({
+    exitCode: exitCodes.usage,
+    stdout: '',
+    stderr: `error: ${message}\n`,
+  });
+});
+
+test('a folder without pipelines is refused before anything is started', async () => {
+  const { exitCode, stderr } = await caisson('run', import.meta.dirname);
+  expect(exitCode).toBe(exitCodes.invalidPipeline);
+  expect(stderr).toMatch(/^error: no pipeline file found\. Write \.caisson\/pipeline\.ts/);
+});
+
+test('the help of every command shows the options that all have, too', async () => {
+  const names = (await caisson('--help')).stdout.match(/^ {2}([a-z]+)/gm) ?? [];
+  expect(names.length).toBeGreaterThan(9);
+  for (const name of names.filter((each) => each.trim() !== 'help')) {
+    expect((await caisson(name.trim(), '--help')).stdout).toMatch(/--json +print JSON for programs/);
+  }
+});
+
 test('with --json an error is one document on stdout and nothing else', async () => {
   const { exitCode, stdout, stderr } = await caisson('nonsense', '--json');
   expect({ exitCode, stderr }).toEqual({ exitCode: exitCodes.usage, stderr: '' });
-  expect(JSON.parse(stdout)).toEqual({ error: { code: 'usage', message: "unknown command 'nonsense'" } });
+  const error = { code: 'usage', message: "unknown command 'nonsense'", hint: 'see `caisson --help`' };
+  expect(JSON.parse(stdout)).toEqual({ error });
 });
 
 test.for([
