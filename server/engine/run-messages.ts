@@ -2,6 +2,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunMessage, RunResult } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Database, Tx } from '../store/database.ts';
+import type { JobStateRow } from '../store/job-row.ts';
 import type { RunDefaults } from './assignment.ts';
 import type { TransitionDeps } from './change-set.ts';
 import { appendChunks } from './job-log.ts';
@@ -12,6 +13,8 @@ import { type BuildChanges, changeBuilds } from './transition.ts';
 
 /** A run whose host says nothing of its end this much later than its own time allows is ended from here. */
 const overdueMs = 60_000;
+/** Memory is written before the end is told, and there may be much of it. */
+const keepMemoryMs = 600_000;
 
 type OutputMessage = Extract<RunMessage, { kind: 'output' }>;
 
@@ -157,10 +160,10 @@ async function applyMessage(
 /** How long a command may take until its host must have reported the end. */
 function longestMs(
   { defaults }: MessageDeps,
-  { kind, timeout_ms }: { kind: 'step' | 'render'; timeout_ms: number | null },
+  { kind, timeout_ms, snapshot }: Pick<JobStateRow, 'kind' | 'timeout_ms' | 'snapshot'>,
 ): number {
   const timeoutMs = kind === 'render' ? defaults.renderTimeoutMs : (timeout_ms ?? defaults.jobTimeoutMs);
-  return timeoutMs + defaults.graceMs + overdueMs;
+  return timeoutMs + defaults.graceMs + overdueMs + (snapshot === null ? 0 : keepMemoryMs);
 }
 
 function isPass(result: RunResult): boolean {

@@ -15,6 +15,7 @@ export const jobStateColumns = [
   'status',
   'timeout_ms',
   'is_parent',
+  'snapshot',
   'attempt',
   'lease_id',
   'layer_id',
