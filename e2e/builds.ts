@@ -2,12 +2,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { hasCode } from '@caisson/contracts/app-error';
 import type { components } from '@caisson/contracts/ci/ci-api.generated';
 import type { LogChunk } from '@caisson/contracts/ci/log-stream';
-import { createCiClient } from '@caisson/contracts/ci-client';
 import { followJobLog } from '@caisson/contracts/follow-job-log';
-import { ask } from '../cli/ask.ts';
+import {
+  type Build,
+  cancelBuild,
+  createBuild,
+  type Job,
+  listJobs,
+  logToken,
+  readBuild,
+} from '../cli/build-requests.ts';
+import { connectTo } from '../cli/open-server.ts';
 
-export type Build = components['schemas']['Build'];
-export type Job = components['schemas']['Job'];
 type NewBuild = components['schemas']['CreateBuildRequest'];
 
 const org = 'local';
@@ -41,14 +47,13 @@ export interface Ended {
 }
 
 export function openBuilds(url: string, token: string): Builds {
-  const client = createCiClient({ baseUrl: url, token });
-  const place = (number: number) => ({ params: { path: { org, pipeline, number } } });
+  const server = connectTo(url, token);
+  const ref = (number: number) => ({ org, pipeline, number });
   const builds: Builds = {
     async create(body) {
       await makePipeline();
       const whole = { branch: 'main', commit: '0'.repeat(40), ...body };
-      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
-      return (await ask(client.POST(path, { params: { path: { org, pipeline } }, body: whole }))).number;
+      return (await createBuild(server, { org, pipeline }, whole)).number;
     },
     async upload(archive) {
       const response = await fetch(`${url}/api/v0/organizations/${org}/sources`, {
@@ -59,16 +64,12 @@ export function openBuilds(url: string, token: string): Builds {
       if (!response.ok) throw new Error(`the upload was answered with ${response.status}: ${await response.text()}`);
       return ((await response.json()) as { digest: string }).digest;
     },
-    show: (number) =>
-      ask(client.GET('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}', place(number))),
+    show: (number) => readBuild(server, ref(number)),
     async jobs(number) {
-      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/jobs';
-      const { data } = await ask(client.GET(path, place(number)));
+      const { data } = await listJobs(server, ref(number));
       return Object.fromEntries(data.map((job) => [job.step_key, job]));
     },
-    async cancel(number) {
-      await ask(client.PUT('/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/cancel', place(number)));
-    },
+    cancel: async (number) => void (await cancelBuild(server, ref(number))),
     async ended(number, withinMs = 40_000) {
       const found = await look(number, withinMs, ({ build }) => build.finished_at !== null || undefined);
       return found.seen;
@@ -82,8 +83,7 @@ export function openBuilds(url: string, token: string): Builds {
     },
     async *follow(number, key, signal = new AbortController().signal) {
       const job = await builds.reached(number, key, Object.keys(logStates) as Job['state'][]);
-      const path = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds/{number}/log-token';
-      const token = async () => (await ask(client.GET(path, place(number)))).token;
+      const token = () => logToken(server, ref(number));
       yield* followJobLog({ baseUrl: url, jobId: job.id, token, signal, patienceMs: 5_000 });
     },
     async log(number, key, stream) {
@@ -131,7 +131,10 @@ export function openBuilds(url: string, token: string): Builds {
 
   async function makePipeline(): Promise<void> {
     const body = { name: pipeline, repository: 'https://example.test/e2e.git', default_branch: 'main' };
-    const { error } = await client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: { org } }, body });
+    const { error } = await server.client.POST('/api/v0/organizations/{org}/pipelines', {
+      params: { path: { org } },
+      body,
+    });
     if (error !== undefined && error.error.code !== 'pipeline_slug_taken') throw new Error(error.error.message);
   }
   return builds;

@@ -1,6 +1,5 @@
 import { expect } from 'vitest';
-import type { Builds, Ended } from './builds.ts';
-import { ir } from './builds.ts';
+import { type Builds, ir } from './builds.ts';
 
 const lineCount = 60;
 
@@ -15,8 +14,16 @@ export const countedIr: string = ir({
   count: ['wc -l < /workspace/starts', { buildsIn: 'lines' }],
 });
 
-/** The build passed, its command ran once, every line is in the log once and in order. */
-export async function expectUndisturbed(builds: Builds, number: number, { build, jobs }: Ended): Promise<void> {
+/** Starts one; resolves when it is in the middle of its lines. */
+export async function startCounted(builds: Builds): Promise<number> {
+  const number = await builds.create({ pipeline_ir: countedIr });
+  await builds.logged(number, 'lines', 'line 10\n');
+  return number;
+}
+
+/** The build passes, its command ran once, every line is in the log once and in order. */
+export async function expectUndisturbed(builds: Builds, number: number, withinMs?: number): Promise<void> {
+  const { build, jobs } = await builds.ended(number, withinMs);
   expect({ state: build.state, lines: jobs.lines?.state, count: jobs.count?.state }).toEqual({
     state: 'passed',
     lines: 'passed',

@@ -108,6 +108,14 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
   };
 }
 
+/** Ends programs in order, one after the other, as Ctrl-C does. */
+export async function interrupt(...programs: readonly Program[]): Promise<void> {
+  for (const program of programs) {
+    program.signal('SIGINT');
+    expect(await program.ended).toBe(0);
+  }
+}
+
 /** A control plane with jobs asks for a second signal to end them. */
 async function stop(program: Program): Promise<void> {
   if (program.isOver()) return;
@@ -143,7 +151,7 @@ async function killProcessesOf(directory: string): Promise<void> {
 }
 
 /** Every process that works in the directory or names it on its command line, this one aside. */
-export async function processesOf(directory: string): Promise<string[]> {
+async function processesOf(directory: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
   const found = await Promise.all(
     pids.map(async (pid) => {

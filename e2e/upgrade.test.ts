@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { expect, onTestFinished, type TestContext, test } from 'vitest';
 import { ir } from './builds.ts';
-import { countedIr, expectUndisturbed } from './counted-job.ts';
+import { expectUndisturbed, startCounted } from './counted-job.ts';
 import { checkOut, type OldVersion, oldVersions } from './old-tree.ts';
 import { type Rig, startRig } from './rig.ts';
 
@@ -20,12 +20,11 @@ test.for(versions.slice(0, 1))(
   async (version, context) => {
     const { tree, rig } = await openOld(version);
     const old = await orSkip(context, rig.up([], { tree }));
-    const number = await old.builds.create({ pipeline_ir: countedIr });
-    await old.builds.logged(number, 'lines', 'line 10\n');
+    const number = await startCounted(old.builds);
     old.signal('SIGKILL');
     await old.ended;
     const up = await rig.up();
-    await expectUndisturbed(up.builds, number, await up.builds.ended(number));
+    await expectUndisturbed(up.builds, number);
     const next = await up.builds.create({ pipeline_ir: ir({ next: ['true'] }) });
     expect((await up.builds.ended(next)).build.state).toBe('passed');
   },
@@ -38,8 +37,7 @@ test.for(versions)(
     const { tree, rig } = await openOld(version);
     const host = await orSkip(context, rig.host({ tree }));
     const old = await rig.up(['--host', host.socket], { tree });
-    const number = await old.builds.create({ pipeline_ir: countedIr });
-    await old.builds.logged(number, 'lines', 'line 10\n');
+    const number = await startCounted(old.builds);
     old.signal('SIGKILL');
     await old.ended;
     const up = await rig.up(['--host', host.socket]);
@@ -47,7 +45,7 @@ test.for(versions)(
     host.signal('SIGKILL');
     await host.ended;
     await rig.host();
-    await expectUndisturbed(up.builds, number, await up.builds.ended(number));
+    await expectUndisturbed(up.builds, number);
     up.signal('SIGINT');
     await up.ended;
   },
