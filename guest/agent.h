@@ -137,6 +137,14 @@ int remove_tree(const char *path);
 int vm_boot(char **words);
 /* Makes a clone the machine it is to be: its disks and root if it waits for them, else its names alone. False outside of a machine. */
 bool vm_become(char **words);
+bool vm_is_machine(void);
+/* The group that holds all of a machine but its kernel: the agent, and in `programs` below everything else. */
+#define CAPSULE_GROUP "/sys/fs/cgroup/capsule"
+/* vm-hold.c: puts the calling process among the programs */
+void vm_join_programs(void);
+/* Makes every program of the machine stand, but the caller; 0 when they do, until `vm_release`. */
+int vm_hold(void);
+void vm_release(void);
 /* vm-identity.c: what no two clones may have in common, before anything runs in them */
 void identity_frame(const struct frame *frame);
 /* In a machine that waits: `layers=<count>`, with disks that are there for this alone. */

@@ -123,6 +123,7 @@ _Noreturn void child_exec(const struct child *child) {
   if (child->status_fd != STATUS_FD) dup3(child->status_fd, STATUS_FD, O_CLOEXEC);
   close_from(STATUS_FD + 1);
   if (failure) refuse_errno(child->terminal_fd >= 0 ? "terminal" : "standard streams", failure);
+  if (vm_is_machine()) vm_join_programs();
   if (inside) go_first();
   take_account(child);
   umask(022);

@@ -60,6 +60,7 @@ int main(int count, char **arguments) {
   if (count >= 2 && strcmp(arguments[1], "rehearse") == 0) return vm_rehearse(arguments + 2);
   if (count == 2 && strcmp(arguments[1], "sync") == 0) return vm_sync();
   if (count == 2 && strcmp(arguments[1], "full") == 0) return vm_full();
+  if (count == 2 && strcmp(arguments[1], "hold") == 0) return vm_hold();
   if (count == 2 && strcmp(arguments[1], "tsc") == 0) return vm_tsc();
   if (count >= 3 && strcmp(arguments[1], "give-files") == 0) return vm_give_files(arguments[2], arguments + 3);
   if (count >= 9 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);

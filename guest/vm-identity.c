@@ -41,6 +41,8 @@ void identity_frame(const struct frame *frame) {
   words[count] = NULL;
   bool done = getpid() == 1 && reseed(frame->payload + 8) && set_clock(get64(frame->payload));
   session_start();
-  if (done && vm_become(words)) channel_commit(A_DONE, 0, frame->id, 0);
+  done = done && vm_become(words);
+  if (done) vm_release();
+  if (done) channel_commit(A_DONE, 0, frame->id, 0);
   else channel_error(A_REQUEST_ERROR, frame->id, E_INVALID_ARGUMENT, "only a machine has an identity");
 }

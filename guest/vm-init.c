@@ -233,10 +233,11 @@ static void set_limits(const struct boot *boot) {
   write_text("/proc/sys/vm/overcommit_memory", "1", 0644);
   must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
   write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids", 0644);
-  mkdir("/sys/fs/cgroup/capsule", 0755);
-  write_text("/sys/fs/cgroup/capsule/pids.max", boot->pids, 0644);
-  write_text("/sys/fs/cgroup/capsule/memory.max", boot->memory, 0644);
-  write_text("/sys/fs/cgroup/capsule/cgroup.procs", "0", 0644);
+  mkdir(CAPSULE_GROUP, 0755);
+  write_text(CAPSULE_GROUP "/pids.max", boot->pids, 0644);
+  write_text(CAPSULE_GROUP "/memory.max", boot->memory, 0644);
+  write_text(CAPSULE_GROUP "/cgroup.procs", "0", 0644);
+  mkdir(CAPSULE_GROUP "/programs", 0755);
 }
 
 static bool read_word(struct boot *boot, const char *word) {
@@ -277,6 +278,8 @@ static void settle(const struct boot *boot) {
   }
   umask(022);
 }
+
+bool vm_is_machine(void) { return is_machine; }
 
 bool vm_become(char **words) {
   if (!is_machine) return false;

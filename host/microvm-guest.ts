@@ -5,6 +5,7 @@ import type { GuestLink } from './guest-link.ts';
 /** The agent's own program; the disk need not have one. */
 const agentProgram = '/proc/1/exe';
 const syncTimeoutMs = 60_000;
+const holdTimeoutMs = 20_000;
 const answerTimeoutMs = 2_000;
 const eventsBytesMax = 4_096;
 
@@ -31,6 +32,18 @@ function exitOfAgentProgram(guest: GuestLink, command: string, timeoutMs: number
 export async function syncGuest(guest: GuestLink): Promise<void> {
   await runAgentProgram(guest, 'sync', syncTimeoutMs).catch((cause: unknown) => {
     throw new AppError('snapshot_failed', `the machine could not write out its disk: ${cause}`, { cause });
+  });
+}
+
+/**
+ * Makes every program of the machine stand, until its agent hears an identity: what is cloned from here on runs nothing before it is a
+ * machine of its own. Throws `snapshot_failed` when they do not stand within five seconds.
+ */
+export async function holdGuest(guest: GuestLink): Promise<void> {
+  await runAgentProgram(guest, 'hold', holdTimeoutMs).catch((cause: unknown) => {
+    throw new AppError('snapshot_failed', `the programs of the machine could not be made to stand: ${cause}`, {
+      cause,
+    });
   });
 }
 
