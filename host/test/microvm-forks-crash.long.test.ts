@@ -6,9 +6,11 @@ import type { RunAssignment, RunMessage, RunResult } from '@caisson/contracts/ho
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { removeTree } from '../layer-tree.ts';
 import { type CrashAt, type CrashHost, startCrashHost } from './crash-host.ts';
+import { openHostRig } from './host-rig.ts';
 import { expectNothingLeft } from './nothing-left.ts';
 import { testAssignment } from './run-assignment.ts';
-import { microvmProblem } from './test-kit.ts';
+import { openSmallDisk } from './small-disk.ts';
+import { createEmulatedDriver, microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
@@ -87,6 +89,32 @@ describe.skipIf(problem !== null)('a snapshot that holds memory', () => {
     const files = (await readdir(hostUrl)).filter((name) => name.endsWith('.ts'));
     const source = (await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')))).join('');
     for (const { point } of crashes) expect(source).toContain(`crashPoint('${point}')`);
+  });
+});
+
+describe.skipIf(problem !== null)('a snapshot that holds memory, on a disk', () => {
+  it('that has no room for it ends its run as `disk_full` and leaves nothing', async () => {
+    const disk = await openSmallDisk({ mebibytes: 512, files: 5_000 });
+    const { dataDir } = disk;
+    const microvmDir = join(dataDir, 'microvm');
+    const rig = await openHostRig(dataDir, {
+      driver: await createEmulatedDriver({ dataDir: microvmDir }),
+      watch: { reserveBytes: 0 },
+    });
+    const text = 'head -c 30000000 /dev/urandom > /dev/shm/much; sync; echo ready; sleep 5';
+    const much = rig.assignment(text, { sealAs: randomUUID(), snapshot: 'memory' });
+    await rig.host.startRun(much);
+    await expect.poll(() => rig.output(much.leaseId), { timeout: 120_000 }).toBe('ready\n');
+    await disk.fill(8_000_000);
+    expect(await rig.ended(much.leaseId)).toMatchObject({
+      ...{ outcome: 'failed', code: 'disk_full' },
+      message: expect.stringContaining('the snapshot could not be kept'),
+    });
+    expect(await readdir(join(dataDir, 'layers'))).toHaveLength(1);
+    await disk.makeRoom();
+    await rig.end();
+    await expectNothingLeft(microvmDir);
+    await disk.end();
   });
 });
 
