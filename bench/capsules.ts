@@ -3,26 +3,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ContainerDriver, createContainerDriver } from '../host/container-driver.ts';
 import type { ExecSpec } from '../host/guest-link.ts';
-import type { Machine, MachineSpec } from '../host/machine-driver.ts';
+import type { Machine, MachineDriver, MachineSpec } from '../host/machine-driver.ts';
+import { smallSpec } from '../host/test/small-spec.ts';
 import { makeTinyImage } from '../host/test/tiny-image.ts';
 
-/** A container driver on a directory of its own, with an image of two megabytes (busybox). */
-export interface Capsules {
-  readonly driver: ContainerDriver;
+/** A driver on a directory of its own, with an image of two megabytes (busybox). */
+export interface DriverRig<Driver extends MachineDriver> {
+  readonly driver: Driver;
   readonly dataDir: string;
   readonly imageDir: string;
   spec(capsuleId: string, changes?: Partial<MachineSpec>): MachineSpec;
   end(): Promise<void>;
 }
 
+export type Capsules = DriverRig<ContainerDriver>;
+
 export const capsulesNote =
   'Root filesystem: busybox alone (2 MB), the same directory for ours and every baseline; 1 CPU, 128 MiB, 64 pids.';
-
-const smallSpec = {
-  shape: { cpus: 1, memoryBytes: 128 * 2 ** 20, diskBytes: 2 ** 30, pids: 64 },
-  egress: 'none',
-  readOnlyBinds: [],
-} as const;
 
 /** How much is kept ready ahead of need; without `blankPoolSize` as much as the driver decides. */
 export interface CapsulesOptions {
@@ -30,29 +27,32 @@ export interface CapsulesOptions {
   readonly blankPoolSize?: number;
 }
 
-export async function openCapsules(options: CapsulesOptions = {}): Promise<Capsules> {
+export function openCapsules(options: CapsulesOptions = {}): Promise<Capsules> {
+  return openDriverRig((dataDir) => createContainerDriver({ dataDir, networkPoolSize: 0, ...options }));
+}
+
+export async function openDriverRig<Driver extends MachineDriver>(
+  open: (dataDir: string) => Promise<Driver>,
+): Promise<DriverRig<Driver>> {
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-bench-'));
+  const remove = () => rm(dataDir, { recursive: true, force: true });
   try {
     const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
     await makeTinyImage(imageDir);
-    const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, ...options });
+    const driver = await open(dataDir);
     return {
       driver,
       dataDir,
       imageDir,
-      spec: (capsuleId, changes = {}) => ({
-        ...smallSpec,
-        ...{ capsuleId, layers: [imageDir], hostname: capsuleId },
-        ...changes,
-      }),
+      spec: (capsuleId, changes) => smallSpec(capsuleId, imageDir, changes),
       async end() {
         for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
         await driver.close();
-        await rm(dataDir, { recursive: true, force: true });
+        await remove();
       },
     };
   } catch (error) {
-    await rm(dataDir, { recursive: true, force: true });
+    await remove();
     throw error;
   }
 }

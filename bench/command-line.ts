@@ -1,8 +1,9 @@
+import { repositoryDir } from '../cli/installation.ts';
 import { needsRoot } from './capsules.ts';
 import { runToEnd } from './program.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
-import { openWarmCli, repositoryDir } from './warm-cli.ts';
+import { openWarmCli } from './warm-cli.ts';
 
 const running = 'with a Caisson that runs (`caisson up`)';
 const alone = 'that starts and ends one for itself';

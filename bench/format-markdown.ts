@@ -1,13 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { repositoryDir } from '../cli/installation.ts';
 
-const root = fileURLToPath(new URL('../', import.meta.url));
-const formatter = fileURLToPath(new URL('../node_modules/.bin/biome', import.meta.url));
+const formatter = join(repositoryDir, 'node_modules/.bin/biome');
 
 /** Markdown as the repository's formatter wants it: the columns of tables line up. */
 export function formatted(text: string): string {
   const { status, stdout, stderr } = spawnSync(formatter, ['format', '--stdin-file-path=page.md'], {
-    ...{ input: text, encoding: 'utf8', cwd: root },
+    ...{ input: text, encoding: 'utf8', cwd: repositoryDir },
   });
   if (status !== 0) throw new Error(`the formatter refused a page: ${stderr}`);
   return stdout;

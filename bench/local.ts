@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ask } from '../cli/ask.ts';
+import { type BuildRef, createBuild, logToken } from '../cli/build-requests.ts';
 import { readCliConfig } from '../cli/config.ts';
+import { connectTo, type OpenServer } from '../cli/open-server.ts';
 import { startLocal } from '../cli/start-local.ts';
-import { type CiClient, createCiClient } from '../contracts/ci-client.ts';
 import { seedImage } from '../host/test/image-cache.ts';
 import { readConfig } from '../server/config.ts';
 import { startPostgres } from '../server/postgres-supervisor.ts';
@@ -13,7 +15,6 @@ import { ir } from '../server/test/ir.ts';
 /** A whole Caisson in this process: PostgreSQL, control plane, host with real capsules, on a directory of its own. */
 export interface Local {
   readonly url: string;
-  readonly client: CiClient;
   /** To read what was recorded; everything is asked for through the API. */
   readonly db: Database;
   /** Creates a build and returns its number and id. */
@@ -32,8 +33,7 @@ export interface LocalBuild {
 export const localNote =
   'One process holds the control plane and the host, PostgreSQL runs durably beside it; image `minimal` (Debian), capsules of 2 CPUs and 4 GiB with network.';
 
-export const place = { org: 'local', pipeline: 'bench' };
-export const buildsPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
+const place = { org: 'local', pipeline: 'bench' };
 const lookEveryMs = 20;
 
 export async function openLocal(say: (line: string) => void): Promise<Local> {
@@ -57,9 +57,9 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
     opened.defer(() => local.close({ end: true }));
     const { db, close } = openDatabase(postgres.connectionString, 2);
     opened.defer(close);
-    const client = createCiClient({ baseUrl: local.url, token: local.token ?? '' });
-    await makePipeline(client);
-    return { url: local.url, client, db, ...operations(client, db), end: () => opened.disposeAsync() };
+    const server = connectTo(local.url, local.token);
+    await makePipeline(server);
+    return { url: local.url, db, ...operations(server, db), end: () => opened.disposeAsync() };
   } catch (error) {
     await opened.disposeAsync();
     throw error;
@@ -67,24 +67,23 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
 }
 
 /** The pipeline all builds of the bench belong to. */
-export async function makePipeline(client: CiClient): Promise<void> {
+export async function makePipeline({ client }: OpenServer): Promise<void> {
   const body = { name: place.pipeline, repository: 'https://example.test/bench.git', default_branch: 'main' };
-  const answer = await client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: place }, body });
-  if (!answer.response.ok) throw new Error(`the pipeline was refused: ${JSON.stringify(answer.error)}`);
+  await ask(client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: place }, body }));
 }
 
-function operations(client: CiClient, db: Database): Pick<Local, 'build' | 'passed' | 'logToken'> {
+/** A build of it. */
+export async function startBuild(server: OpenServer, pipelineIr: string): Promise<BuildRef> {
+  const body = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: pipelineIr };
+  return { ...place, number: (await createBuild(server, place, body)).number };
+}
+
+function operations(server: OpenServer, db: Database): Pick<Local, 'build' | 'passed' | 'logToken'> {
   return {
     async build(pipelineIr) {
-      const body = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: pipelineIr };
-      const { data, error } = await client.POST(buildsPath, { params: { path: place }, body });
-      if (data === undefined) throw new Error(`the build was refused: ${JSON.stringify(error)}`);
-      const row = await db
-        .selectFrom('builds')
-        .select('id')
-        .where('number', '=', data.number)
-        .executeTakeFirstOrThrow();
-      return { id: row.id, number: data.number };
+      const { number } = await startBuild(server, pipelineIr);
+      const row = await db.selectFrom('builds').select('id').where('number', '=', number).executeTakeFirstOrThrow();
+      return { id: row.id, number };
     },
     async passed({ id }, signal) {
       for (;;) {
@@ -95,12 +94,7 @@ function operations(client: CiClient, db: Database): Pick<Local, 'build' | 'pass
         await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
       }
     },
-    async logToken({ number }) {
-      const path = { ...place, number };
-      const { data, error } = await client.GET(`${buildsPath}/{number}/log-token`, { params: { path } });
-      if (data === undefined) throw new Error(`no log token: ${JSON.stringify(error)}`);
-      return data.token;
-    },
+    logToken: ({ number }) => logToken(server, { ...place, number }),
   };
 }
 

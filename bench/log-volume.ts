@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type CiClient, createCiClient } from '../contracts/ci-client.ts';
-import { followJobLog } from '../contracts/follow-job-log.ts';
+import { listJobs } from '../cli/build-requests.ts';
+import { readLog } from '../cli/follow-build.ts';
+import { connectTo, type OpenServer } from '../cli/open-server.ts';
 import { needsRoot } from './capsules.ts';
-import { buildsPath, chainIr, makePipeline, place } from './local.ts';
+import { chainIr, makePipeline, startBuild } from './local.ts';
 import { processTree, sumMib } from './process-memory.ts';
 import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, sample } from './statistics.ts';
@@ -44,9 +45,9 @@ async function measure(bench: Bench): Promise<Measured> {
   const cli = await openWarmCli(bench.say);
   try {
     const up = await cli.up();
-    const client = createCiClient({ baseUrl: up.url, token: up.token });
-    await makePipeline(client);
-    const flood = () => floodOnce({ client, url: up.url, signal: bench.signal }, expected);
+    const server = connectTo(up.url, up.token);
+    await makePipeline(server);
+    const flood = () => floodOnce(server, expected, bench.signal);
     // A process that just started has yet to grow to its size.
     await flood();
     const over = new AbortController();
@@ -83,21 +84,14 @@ function quarters(name: string, looks: readonly Look[]): Measured['series'] {
 }
 
 /** MiB per second of one job whose whole output arrived. */
-async function floodOnce(
-  { client, url, signal }: { client: CiClient; url: string; signal: AbortSignal },
-  expected: string,
-): Promise<number> {
+async function floodOnce(server: OpenServer, expected: string, signal: AbortSignal): Promise<number> {
   const startedMs = performance.now();
-  const body = { branch: 'main', commit: '0'.repeat(40), pipeline_ir: chainIr([`exec python3 -c '${writer}'`]) };
-  const { data: build } = await client.POST(buildsPath, { params: { path: place }, body });
-  const path = { ...place, number: build?.number ?? 0 };
-  const { data: list } = await client.GET(`${buildsPath}/{number}/jobs`, { params: { path } });
-  const { data: token } = await client.GET(`${buildsPath}/{number}/log-token`, { params: { path } });
-  const job = list?.data[0];
-  if (job === undefined || token === undefined) throw new Error('the build was refused');
+  const ref = await startBuild(server, chainIr([`exec python3 -c '${writer}'`]));
+  const [job] = (await listJobs(server, ref)).data;
+  if (job === undefined) throw new Error('the build has no job');
   const digest = createHash('sha256');
   let bytes = 0;
-  for await (const chunk of followJobLog({ baseUrl: url, jobId: job.id, token: token.token, signal })) {
+  for await (const chunk of readLog(server, { ref, jobId: job.id, signal })) {
     if (chunk.stream !== 'stdout') continue;
     digest.update(chunk.content);
     bytes += chunk.content.length;

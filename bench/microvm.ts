@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccelerator } from '../host/accelerator-probe.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from '../host/machine-driver.ts';
 import { createMicrovmDriver, type MicrovmDriver } from '../host/microvm-driver.ts';
 import { testKitsDir } from '../host/test/test-kit.ts';
-import { makeTinyImage } from '../host/test/tiny-image.ts';
-import { needsRoot, openCapsules, runInside } from './capsules.ts';
+import { type DriverRig, needsRoot, openCapsules, openDriverRig, runInside } from './capsules.ts';
 import { pssMib } from './process-memory.ts';
 import type { Bench, Measured, Row, Series } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
@@ -41,37 +40,26 @@ function needsKit(): string | null {
   );
 }
 
-interface Microvms {
-  readonly driver: MicrovmDriver;
+interface Microvms extends DriverRig<MicrovmDriver> {
   /** What the figures hold for: `KVM`, `TCG`. */
   readonly accelerator: string;
-  readonly dataDir: string;
-  readonly imageDir: string;
-  spec(capsuleId: string, layers?: readonly string[]): MachineSpec;
 }
 
 async function openMicrovms(
   opened: AsyncDisposableStack,
   options: { readonly templates?: boolean; readonly clonePoolSize: number },
 ): Promise<Microvms> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'caisson-bench-'));
-  opened.defer(() => rm(dataDir, { recursive: true, force: true }));
-  const imageDir = join(dataDir, 'layers', 'tiny', 'diff');
-  await makeTinyImage(imageDir);
   const kits = { kitsDir: testKitsDir };
   const { accelerator } = await chooseAccelerator({ ...kits, dataDir: join(tmpdir(), 'caisson-test-cache') });
-  const driver = await createMicrovmDriver({ ...kits, dataDir, accelerator, networkPoolSize: 0, ...options });
-  opened.defer(async () => {
-    for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-    await driver.close();
-  });
+  const rig = await openDriverRig((dataDir) =>
+    createMicrovmDriver({ ...kits, dataDir, accelerator, networkPoolSize: 0, ...options }),
+  );
+  opened.defer(() => rig.end());
   const shape = { cpus: 1, memoryBytes: 256 * mebibyte, diskBytes: 2 ** 30, pids: 64 };
   return {
-    ...{ driver, dataDir, imageDir },
+    ...rig,
     accelerator: accelerator.toUpperCase(),
-    spec: (capsuleId, layers = [imageDir]) => ({
-      ...{ capsuleId, layers, shape, egress: 'none', readOnlyBinds: [], hostname: capsuleId },
-    }),
+    spec: (capsuleId, changes) => rig.spec(capsuleId, { shape, ...changes }),
   };
 }
 
@@ -167,7 +155,7 @@ async function measureForks(bench: Bench, machines: Microvms, memory: MemorySnap
     await sample(taken, () => timeMs(() => memory.snapshot('base', directory)));
     const ids = Array.from({ length: forks }, (_, index) => `fork${round}-${index}`);
     const forkOne = async (id: string) =>
-      runInside(await memory.restore(directory, spec(id, [directory, imageDir])), ['/bin/true']);
+      runInside(await memory.restore(directory, spec(id, { layers: [directory, imageDir] })), ['/bin/true']);
     await sample(forked, () => timeMs(() => Promise.all(ids.map(forkOne))));
     for (const id of ids) await sample(idle, () => pssOf(machines, id));
     await Promise.all(ids.map((id) => driver.destroy(id)));

@@ -4,12 +4,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { repositoryDir } from '../cli/installation.ts';
 import { seedImage } from '../host/test/image-cache.ts';
 import { runToEnd } from './program.ts';
 
-const caisson = fileURLToPath(new URL('../caisson', import.meta.url));
-export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url));
+const caisson = join(repositoryDir, 'caisson');
 
 /** `./caisson` on a data directory of its own that has its image and was started once. */
 export interface WarmCli {

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { repositoryDir } from './program.ts';
+import { repositoryDir } from '../cli/installation.ts';
 
 const run = promisify(execFile);
 

@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { repositoryDir } from '../cli/installation.ts';
 
-export const repositoryDir: string = fileURLToPath(new URL('..', import.meta.url));
-const node = `${repositoryDir}node_modules/.bin/node`;
+const node = join(repositoryDir, 'node_modules/.bin/node');
 
 /** A command line that runs beside the test. */
 export interface Program {
@@ -42,7 +41,7 @@ export function startCaisson(
   const enter = netns === undefined ? [] : ['nsenter', `--net=/run/netns/${netns}`];
   const [command = node, ...first] = [
     ...enter,
-    ...(launcher ? [`${repositoryDir}caisson`] : [node, join(tree, 'cli', 'main.ts')]),
+    ...(launcher ? [join(repositoryDir, 'caisson')] : [node, join(tree, 'cli', 'main.ts')]),
   ];
   const child = spawn(command, [...first, ...words], {
     cwd,
