@@ -5,7 +5,7 @@ import type { Machine } from '../host/machine-driver.ts';
 import { runInside } from './capsules.ts';
 
 /** A client of `POST /exec` over HTTP/2 on the loopback, and the server that answers it with a capsule's guest link. */
-export interface HttpDoor {
+interface HttpDoor {
   /** Runs a program in the capsule and returns what it printed; throws unless the server says it exited with 0. */
   exec(argv: readonly [string, ...string[]]): Promise<string>;
   end(): Promise<void>;

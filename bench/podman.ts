@@ -7,7 +7,7 @@ import type { Capsules } from './capsules.ts';
 import { isInstalled, runToEnd } from './program.ts';
 
 /** podman on the rootfs of the capsules, with all of its state in directories of its own. */
-export interface Podman {
+interface Podman {
   /** `podman run --rm` of a program to its end; returns what it printed. */
   run(name: string, argv: readonly string[]): Promise<string>;
   /** A container that waits for `exec`. */

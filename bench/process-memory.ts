@@ -25,7 +25,7 @@ export async function allProcesses(): Promise<readonly Process[]> {
 }
 
 /** As the kernel divides what processes share: everything, or only one kind of it. */
-export type MemoryKind = 'Pss' | 'Pss_Anon' | 'Pss_File' | 'Pss_Shmem';
+type MemoryKind = 'Pss' | 'Pss_Anon' | 'Pss_File' | 'Pss_Shmem';
 
 /** Proportional set sizes together, in MiB; throws when there is no process, or one of them is gone. */
 export async function sumMib(processes: readonly Process[], kind: MemoryKind = 'Pss'): Promise<number> {

@@ -2,7 +2,7 @@ import { figure } from './figure.ts';
 import { markdownTable } from './markdown-table.ts';
 
 /** Something Caisson promises, and the faults under which a test shows it. */
-export interface TestedPromise {
+interface TestedPromise {
   readonly id: string;
   readonly promise: string;
   /** `file` from the repository's root; `title` as it stands in the file or in one that it imports. */

@@ -11,7 +11,7 @@ import { runToEnd } from './program.ts';
 const caisson = join(repositoryDir, 'caisson');
 
 /** `./caisson` on a data directory of its own that has its image and was started once. */
-export interface WarmCli {
+interface WarmCli {
   run(words: readonly string[]): Promise<string>;
   /** `caisson up`, ready to be asked. */
   up(): Promise<UpProcess>;
@@ -19,7 +19,7 @@ export interface WarmCli {
   end(): Promise<void>;
 }
 
-export interface UpProcess {
+interface UpProcess {
   readonly pid: number;
   readonly url: string;
   readonly token: string;

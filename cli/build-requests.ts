@@ -6,7 +6,7 @@ export type Build = components['schemas']['Build'];
 export type Job = components['schemas']['Job'];
 
 /** A pipeline's place in the paths of the API. */
-export interface PipelineRef {
+interface PipelineRef {
   readonly org: string;
   readonly pipeline: string;
 }

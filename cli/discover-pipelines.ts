@@ -9,7 +9,7 @@ import { CliError, usageError } from './cli-error.ts';
 import { exitCodes } from './exit-codes.ts';
 
 /** How pipeline files are run on this machine. */
-export interface LocalRender {
+interface LocalRender {
   /** Part of every cache key. */
   readonly organization?: string;
   /** Decides ttl cache keys; now, when left out. */

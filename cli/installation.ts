@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Where a control plane of this data directory listens, while it runs. */
-export interface ServerRecord {
+interface ServerRecord {
   readonly url: string;
   readonly pid: number;
 }

@@ -58,7 +58,7 @@ export function durationOf(build: Build): string {
   return formatSeconds(Date.parse(build.finished_at) - Date.parse(build.created_at));
 }
 
-export function formatSeconds(durationMs: number): string {
+function formatSeconds(durationMs: number): string {
   const seconds = Math.max(0, durationMs) / 1000;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)}s`;
   return `${Math.floor(seconds / 60)}m ${String(Math.floor(seconds % 60)).padStart(2, '0')}s`;

@@ -1,5 +1,5 @@
 /** Turns pieces of several jobs' output into whole lines, so that they never mix within one. */
-export interface LineWriter {
+interface LineWriter {
   write(name: string, text: string): void;
   /** Writes what is left without a line end. */
   flush(): void;
@@ -33,7 +33,7 @@ export function makeLineWriter(writeLine: (name: string, line: string) => void):
 }
 
 /** One line as a terminal may show it: of a progress bar its last state, no control but colors. */
-export function sanitizeLine(line: string): string {
+function sanitizeLine(line: string): string {
   const parts = line.replace(/\r+$/, '').split('\r');
   const last = parts.at(-1) ?? '';
   return last.replace(escapes, (sequence) => (color.test(sequence) ? sequence : '')).replace(controls, '');

@@ -8,7 +8,7 @@ export interface SourceEntry {
   readonly kind: 'file' | 'symlink';
 }
 
-export interface SourceListing {
+interface SourceListing {
   /** Sorted by path. */
   readonly entries: readonly SourceEntry[];
   /** What was left out though no rule says so, and why. */

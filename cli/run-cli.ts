@@ -19,7 +19,7 @@ const commands: Readonly<Record<string, () => Promise<RegisterCommand>>> = {
   version: async () => (await import('./commands/version.ts')).registerVersion,
 };
 
-export interface CliRequest {
+interface CliRequest {
   /** The words after `caisson`. */
   readonly words: readonly string[];
   readonly config: CliConfig;

@@ -5,7 +5,7 @@ import { depthsOf, markOf, nameOf, noteOf } from './job-text.ts';
 import { makeLineWriter } from './line-writer.ts';
 import { type ShowOptions, summaryOf } from './show-plain.ts';
 
-export interface ShowLiveOptions extends ShowOptions {
+interface ShowLiveOptions extends ShowOptions {
   /** Size of the terminal now. */
   readonly size: () => { readonly rows: number; readonly columns: number };
 }

@@ -12,7 +12,7 @@ import type { PostgresLog } from '@caisson/server/postgres-supervisor';
 import type { CliConfig } from './config.ts';
 import { readToken, removeServerRecord, renderTools, writeServerRecord, writeToken } from './installation.ts';
 
-export interface LocalOptions {
+interface LocalOptions {
   readonly config: Config;
   readonly cli: CliConfig;
   readonly progress: (line: string) => void;

@@ -1,7 +1,7 @@
 import createClient, { type Client } from 'openapi-fetch';
 import type { paths } from './ci/ci-api.generated.ts';
 
-export interface CiClientOptions {
+interface CiClientOptions {
   /** Where the server is, without a slash at the end. */
   readonly baseUrl: string;
   /** Left out for the operations that need none. */

@@ -2,7 +2,7 @@ import type { PlanRejectionCode } from '@caisson/core/plan';
 import type { RunFailureCode } from './host-api.ts';
 
 /** Codes stored in `error_code` of a build or job: outcomes of work, never answers to a request. */
-export type OutcomeCode =
+type OutcomeCode =
   | PlanRejectionCode
   | RunFailureCode
   | 'render_failed'
@@ -10,7 +10,7 @@ export type OutcomeCode =
   | 'step_timeout'
   | 'killed_by_signal';
 
-export interface OutcomeRow {
+interface OutcomeRow {
   readonly of: 'build' | 'job' | 'build, job';
   /** What happened and what to do about it, for the error pages. */
   readonly help: string;

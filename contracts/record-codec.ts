@@ -2,7 +2,7 @@
  * A record with a JSON header and raw bytes: u32 header length, header, u32 payload length, payload (little endian). Used by the
  * host's journal and by the message stream between host and control plane, where JSON alone would have to encode the bytes.
  */
-export interface WireRecord {
+interface WireRecord {
   readonly header: unknown;
   readonly payload: Uint8Array;
 }

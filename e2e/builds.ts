@@ -41,7 +41,7 @@ export interface Builds {
   logged(number: number, key: string, text: string): Promise<void>;
 }
 
-export interface Ended {
+interface Ended {
   readonly build: Build;
   readonly jobs: Record<string, Job>;
 }

@@ -16,7 +16,7 @@ export interface HostNetwork {
   end(): Promise<void>;
 }
 
-export type Verdict = 'drop' | 'drop 30 %';
+type Verdict = 'drop' | 'drop 30 %';
 
 const rules: Record<Verdict, string> = { drop: 'drop', 'drop 30 %': 'numgen random mod 100 < 30 drop' };
 const port = 4711;

@@ -7,7 +7,7 @@ export interface Fault {
   readonly title: string;
 }
 
-export interface PromiseKept {
+interface PromiseKept {
   readonly id: string;
   /** What a user may rely on. */
   readonly promise: string;

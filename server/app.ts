@@ -16,7 +16,7 @@ import { makeFailureLimit } from './identity/failure-limit.ts';
 import { addMetrics, type Metrics } from './metrics.ts';
 import { addRequestLog } from './request-log.ts';
 
-export interface AppDeps extends CiDeps {
+interface AppDeps extends CiDeps {
   readonly settings: AppSettings;
   readonly logger: Logger;
   readonly metrics: Metrics;

@@ -14,7 +14,7 @@ export interface PostgresBinaries {
   readonly version: string;
 }
 
-export interface BinariesRequest {
+interface BinariesRequest {
   readonly account: Account | null;
   /** Where a copy goes when the account cannot run the ones in node_modules (a clone below /root, or a read-only one). */
   readonly copyDir: string;

@@ -9,7 +9,7 @@ import { runAs } from './postgres-run.ts';
 export const databaseName = 'caisson';
 const unfinished = 'unfinished-cluster-';
 
-export interface ClusterRequest {
+interface ClusterRequest {
   /** Holds the cluster once it is whole. */
   readonly clusterDir: string;
   readonly account: Account | null;

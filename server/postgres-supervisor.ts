@@ -26,7 +26,7 @@ export interface PostgresLog {
   warn(fields: object, message: string): void;
 }
 
-export interface PostgresOptions {
+interface PostgresOptions {
   /** A directory for the database alone; made when missing. */
   readonly dataDir: string;
   readonly log: PostgresLog;
@@ -39,7 +39,7 @@ export interface PostgresOptions {
 }
 
 /** A running database. */
-export interface Postgres {
+interface Postgres {
   /** For the database `caisson`, over a unix socket that only this user (and root) can open. */
   readonly connectionString: string;
   /** The pid of the server now; it changes when the server had to be started again. */

@@ -11,7 +11,7 @@ declare module 'fastify' {
   }
 }
 
-export interface RequestLog {
+interface RequestLog {
   readonly onCaller: (request: FastifyRequest, caller: CiCaller) => void;
 }
 

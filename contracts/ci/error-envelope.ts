@@ -1,7 +1,7 @@
 import type { CiErrorType, ErrorRow } from '../error-row.ts';
 import { type ErrorCode, errorTable } from '../error-table.ts';
 
-export interface CiFailure {
+interface CiFailure {
   readonly code: ErrorCode;
   /** Shown to the user. */
   readonly message: string;
@@ -11,7 +11,7 @@ export interface CiFailure {
   readonly docsBaseUrl: string;
 }
 
-export interface CiErrorEnvelope {
+interface CiErrorEnvelope {
   readonly error: {
     readonly type: CiErrorType;
     readonly code: ErrorCode;

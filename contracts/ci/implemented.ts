@@ -29,5 +29,3 @@ export const implementedOperations = [
   'getBuildSource',
   'uploadSource',
 ] as const satisfies readonly OperationId[];
-
-export type ImplementedOperation = (typeof implementedOperations)[number];

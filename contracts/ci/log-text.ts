@@ -1,4 +1,4 @@
-export interface DecodedOutput {
+interface DecodedOutput {
   readonly content: string;
   /** Bytes of a character that has only begun; they belong in front of the next bytes of the same stream. */
   readonly rest: Uint8Array;

@@ -1,7 +1,7 @@
 import { base64UrlOf, bytesOfBase64Url } from '../base64url.ts';
 
 /** HMAC-SHA256 of a text's UTF-8 bytes under the installation's secret. */
-export type Hmac = (text: string) => Uint8Array;
+type Hmac = (text: string) => Uint8Array;
 
 /** What a log token grants: every job of one build, until `expiresAtS` (seconds since 1970). */
 export interface LogGrant {

@@ -11,7 +11,7 @@ export interface PageEnd {
   readonly id: string;
 }
 
-export type CursorResult = { readonly ok: true; readonly after: PageEnd | null } | { readonly ok: false };
+type CursorResult = { readonly ok: true; readonly after: PageEnd | null } | { readonly ok: false };
 
 /** Entries per page for a `limit` as it came in: 50 when it is absent or no whole number, else within 1 and 100. */
 export function pageLimit(raw: number | string | undefined): number {

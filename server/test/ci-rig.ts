@@ -21,7 +21,7 @@ import { type Database, openDatabase } from '../store/database.ts';
 import { freshDatabase, type TestDatabase } from './database.ts';
 import { testDefaults } from './test-defaults.ts';
 
-export interface CallOptions {
+interface CallOptions {
   /** Null sends no `authorization`. */
   readonly token?: string | null;
   /** Sent as JSON. */
@@ -71,7 +71,7 @@ export interface CiRig {
   close(): Promise<void>;
 }
 
-export interface CiRigOptions {
+interface CiRigOptions {
   readonly settings?: Partial<AppSettings>;
   readonly maxSourceBytes?: number;
   readonly maxUnfinishedBuilds?: number;

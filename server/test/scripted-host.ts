@@ -14,7 +14,7 @@ import type {
 /** What a scripted run does: it may say things, and returns how it ends. `canceled` resolves when the host is told to end it. */
 export type Script = (run: ScriptedRun) => Promise<RunResult> | RunResult;
 
-export interface ScriptedRun {
+interface ScriptedRun {
   readonly assignment: RunAssignment;
   readonly canceled: Promise<CancelReason>;
   print(text: string): void;

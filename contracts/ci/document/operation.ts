@@ -2,7 +2,7 @@ import { type ErrorCode, errorTable } from '../../error-table.ts';
 import { parametersOf } from './parameters.ts';
 import { type JsonSchema, type Properties, ref } from './schema.ts';
 
-export type HttpMethod = 'get' | 'post' | 'put' | 'patch' | 'delete';
+type HttpMethod = 'get' | 'post' | 'put' | 'patch' | 'delete';
 export type Security = 'bearer' | 'runnerToken' | 'none';
 
 /** One operation in short form; `openApiOperation` writes it out. */
@@ -30,7 +30,7 @@ export interface Operation {
   readonly invalid?: ErrorCode;
 }
 
-export type RequestBody =
+type RequestBody =
   | { readonly schema: string; readonly optional?: true }
   /** Bytes in one of these content types. */
   | { readonly bytes: readonly string[]; readonly description: string };
