@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { removeTree } from '../layer-tree.ts';
 import { type HostRig, openHostRig } from './host-rig.ts';
 import { expectNothingLeft } from './nothing-left.ts';
+import { withSharedTemplates } from './shared-templates.ts';
 import { createEmulatedDriver, microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
@@ -28,7 +29,9 @@ describe.skipIf(problem !== null)('runs on a snapshot that holds memory', () => 
   beforeAll(async () => {
     dataDir = await mkdtemp(join(tmpdir(), 'caisson-test-'));
     microvmDir = join(dataDir, 'microvm');
-    rig = await openHostRig(dataDir, { driver: await createEmulatedDriver({ dataDir: microvmDir }) });
+    rig = await openHostRig(dataDir, {
+      driver: await withSharedTemplates(microvmDir, (dataDir) => createEmulatedDriver({ dataDir })),
+    });
   });
   afterAll(async () => {
     await rig.end();

@@ -1,10 +1,9 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { DriverUnderTest } from './driver-rig.ts';
-import { openMicrovmTestDriver } from './microvm-test-driver.ts';
+import { type DriverUnderTest, openDriverRig } from './driver-rig.ts';
 import { runInside } from './test-driver.ts';
-import { microvmProblem } from './test-kit.ts';
+import { createEmulatedDriver, microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
@@ -12,7 +11,7 @@ vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 describe.skipIf(problem !== null)('a clone of a template', () => {
   let test: DriverUnderTest;
   beforeAll(async () => {
-    test = await openMicrovmTestDriver();
+    test = await openDriverRig((dataDir) => createEmulatedDriver({ dataDir }));
   });
   afterAll(() => test.end());
 

@@ -6,7 +6,7 @@ import { chooseAccelerator } from '../accelerator-probe.ts';
 import { createMicrovmDriver, type MicrovmDriver, type MicrovmDriverOptions } from '../microvm-driver.ts';
 import { findQemuKit, prepareQemuKit } from '../qemu-kit.ts';
 
-const cacheDir = join(tmpdir(), 'caisson-test-cache');
+export const cacheDir = join(tmpdir(), 'caisson-test-cache');
 /** Where tests keep QEMU: fetched once per machine. */
 export const testKitsDir = join(cacheDir, 'kits');
 
