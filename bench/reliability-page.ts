@@ -1,13 +1,6 @@
+import type { PromiseKept } from '../e2e/promises.ts';
 import { figure } from './figure.ts';
 import { markdownTable } from './markdown-table.ts';
-
-/** Something Caisson promises, and the faults under which a test shows it. */
-interface TestedPromise {
-  readonly id: string;
-  readonly promise: string;
-  /** `file` from the repository's root; `title` as it stands in the file or in one that it imports. */
-  readonly faults: readonly { readonly fault: string; readonly file: string; readonly title: string }[];
-}
 
 /** What a run of faults counted; every number of it becomes a line. */
 export interface FaultRun {
@@ -28,12 +21,12 @@ The tables are written by \`npm run bench -- --write-docs\` from \`e2e/promises.
 `;
 
 /** The text of `docs/reliability.md`. */
-export function reliabilityPage(promises: readonly TestedPromise[], runs: readonly FaultRun[]): string {
+export function reliabilityPage(promises: readonly PromiseKept[], runs: readonly FaultRun[]): string {
   return [opening, promisesPart(promises), ...runs.map(runSection)].join('\n');
 }
 
 /** The part of the page that depends on `e2e/promises.ts` alone. */
-export function promisesPart(promises: readonly TestedPromise[]): string {
+export function promisesPart(promises: readonly PromiseKept[]): string {
   const overview = promises.map(({ id, promise, faults }) => [`[${id}](#${id})`, promise, `${faults.length}`]);
   const sections = promises.map(({ id, promise, faults }) => {
     const lines = faults.map(({ fault, file, title }) => [fault, `\`${testCommand(file, title)}\``]);

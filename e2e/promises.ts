@@ -7,7 +7,8 @@ export interface Fault {
   readonly title: string;
 }
 
-interface PromiseKept {
+/** Something Caisson promises, and the faults under which a test shows it. */
+export interface PromiseKept {
   readonly id: string;
   /** What a user may rely on. */
   readonly promise: string;
