@@ -1,8 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import type { Requirement } from './requirement.ts';
-import { missing, ok, warning } from './requirement.ts';
+import { missing, ok, type Requirement, warning } from '@caisson/host/requirement';
 
 const rootUrl = new URL('../', import.meta.url);
 const oldestNode = 24;

@@ -3,12 +3,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '@caisson/contracts/app-error';
+import { missing, ok, type Requirement, warning } from '@caisson/host/requirement';
 import type { Config } from '@caisson/server/config';
 import { postgresAccount } from '@caisson/server/postgres-account';
 import { preparePostgresBinaries } from '@caisson/server/postgres-binaries';
 import { checkDatabase } from '@caisson/server/postgres-check';
-import type { Requirement } from './requirement.ts';
-import { missing, ok, warning } from './requirement.ts';
 
 /** What the control plane needs of this machine: a database and a free port. */
 export function serverRequirements(config: Config): Promise<Requirement[]> {

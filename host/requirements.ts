@@ -11,17 +11,8 @@ import { exists } from './exists.ts';
 import { buildAgent } from './guest-binary.ts';
 import { readHostResolvers } from './network-resolvers.ts';
 import { findQemuKit } from './qemu-kit.ts';
+import { missing, ok, type Requirement, warning } from './requirement.ts';
 import { runProgram } from './run-program.ts';
-
-/** One thing a host needs. `missing`: nothing runs without it; `warning`: something is worse or not known. */
-export interface Requirement {
-  readonly name: string;
-  readonly status: 'ok' | 'missing' | 'warning';
-  /** What was found. */
-  readonly detail: string;
-  /** What to do about it; null when there is nothing to do. */
-  readonly fix: string | null;
-}
 
 /**
  * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is that of the whole installation; it need not
@@ -47,18 +38,6 @@ export async function hostRequirements(
     checkDriver(wish),
   ];
   return (await Promise.all(checks)).flat();
-}
-
-function ok(name: string, detail: string): Requirement {
-  return { name, status: 'ok', detail, fix: null };
-}
-
-function missing(name: string, detail: string, fix: string): Requirement {
-  return { name, status: 'missing', detail, fix };
-}
-
-function warning(name: string, detail: string, fix: string | null): Requirement {
-  return { name, status: 'warning', detail, fix };
 }
 
 async function checkRoot(): Promise<Requirement> {

@@ -1,9 +1,9 @@
+import type { Requirement } from '@caisson/host/requirement';
 import type { Command } from 'commander';
 import picocolors from 'picocolors';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { print } from '../print.ts';
-import type { Requirement } from '../requirement.ts';
 
 export function registerDoctor(program: Command, context: CliContext): void {
   program

@@ -17,6 +17,6 @@ export function missing(name: string, detail: string, fix: string): Requirement 
   return { name, status: 'missing', detail, fix };
 }
 
-export function warning(name: string, detail: string, fix: string): Requirement {
+export function warning(name: string, detail: string, fix: string | null): Requirement {
   return { name, status: 'warning', detail, fix };
 }
