@@ -12,7 +12,7 @@ const lastMs = 30_000;
 const laterHits: Readonly<Record<string, readonly number[]>> = {
   'build.recorded': [4],
   'cancel.told': [2],
-  'change.committed': [4, 9],
+  'change.committed': [4, 9, 14],
   'change.written': [4, 9, 16, 24],
   'dispatch.told': [3, 9],
   'heartbeat.renewed': [2],

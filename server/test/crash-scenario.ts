@@ -23,7 +23,7 @@ const linesPerJob = 20;
 
 /** What each build is for, by its message. Together they pass every crash point. */
 const wanted = {
-  /** Rendered from a source that the host does not have yet, then forks whose parent's disk is given back. */
+  /** Rendered from a source that the host does not have yet, then forks whose parent's disk is given back, one after the other. */
   rendered: null,
   /** Runs until somebody cancels the build. */
   hang: ir({ hang: ['hang'] }),
@@ -38,10 +38,18 @@ const graph = ir({
   install: ['talk'],
   left: ['talk', 'install'],
   right: ['talk', 'install'],
-  last: ['fail', 'left'],
+  third: ['talk', 'left'],
+  fourth: ['talk', 'third'],
+  fifth: ['talk', 'fourth'],
+  last: ['fail', 'fifth'],
 });
+/** Jobs from whose disks others start. */
+const parents = ['install', 'left', 'third', 'fourth', 'fifth'];
 const expected: Record<Wanted, readonly [build: string, jobs: Record<string, string>]> = {
-  rendered: ['failed', { render: 'passed', install: 'passed', left: 'passed', right: 'passed', last: 'failed' }],
+  rendered: [
+    'failed',
+    { render: 'passed', right: 'passed', ...Object.fromEntries(parents.map((key) => [key, 'passed'])), last: 'failed' },
+  ],
   hang: ['canceled', { hang: 'canceled' }],
   forget: ['passed', { forget: 'passed' }],
   overdue: ['failed', { overdue: 'timed_out' }],
@@ -219,5 +227,5 @@ async function checkNothingLeft(db: Database, host: CrashHost): Promise<void> {
   await vi.waitFor(async () => expect(await count('layers'), 'layers').toBe(0), patience);
   await vi.waitFor(async () => expect((await host.api.heartbeat()).leases, 'runs').toEqual([]), patience);
   expect(host.isStrangerEnded()).toBe(true);
-  expect(new Set(host.api.released).size).toBe(2);
+  expect(new Set(host.api.released).size).toBe(parents.length);
 }
