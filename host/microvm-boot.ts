@@ -6,43 +6,36 @@ import { isAlive } from './container-process.ts';
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec, Remains } from './machine-driver.ts';
+import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { countDisks, disksOf, type MachineDisks } from './microvm-disk.ts';
-import { greet } from './microvm-greeting.ts';
+import { greet, greetLater } from './microvm-greeting.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import { makeMicrovmMachine } from './microvm-machine.ts';
 import { changeMicrovmState, readMicrovmState, writeMicrovmState } from './microvm-state.ts';
-import type { Template } from './microvm-template.ts';
 import {
   adoptVessel,
+  dropVessel,
   type MicrovmVessel,
-  provideDevices,
   removeStrayVessel,
   removeVessel,
   startVessel,
-  type VesselShape,
   vesselShapeOf,
 } from './microvm-vessel.ts';
 import { checkWords, guestWords } from './microvm-words.ts';
 import { insertDisks } from './qemu-disks.ts';
-import { loadDevices } from './qemu-migration.ts';
 import { continueMachine, machineStatus } from './qmp-commands.ts';
 
 /** On a host that has just lost its process, others start at the same time. */
 const adoptTimeoutMs = 30_000;
 
 /** A vessel in which a machine can begin, and its agent as soon as that runs. */
-export interface Beginning {
-  readonly vessel: MicrovmVessel;
-  readonly guest: Promise<GuestLink>;
+export interface Beginning extends Omit<WaitingClone, 'ramPath'> {
   /** The memory it began with; null when it booted by itself. */
   readonly ramPath: string | null;
   /** What it has to hear before anything runs in it; null when it knows. */
   readonly words: ((disks: MachineDisks) => readonly string[]) | null;
 }
-
-/** What stands and waits to hear who it is. */
-export type WaitingClone = Omit<Beginning, 'words'>;
 
 /** A way to a vessel; the disks are being made meanwhile. */
 type Begin = (disks: Promise<MachineDisks>) => Promise<Beginning>;
@@ -94,7 +87,8 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
   };
   if (template) {
     const kind = { shape: usual, cpus: spec.shape.cpus };
-    const clone = (await context.clones?.take(kind)) ?? (await cloneTemplate(context, { ...kind, template }));
+    const clone =
+      (await context.clones?.take(kind)) ?? (await cloneVessel(context, { ...kind, ...template, of: 'template' }));
     return { ...clone, words: wordsFor };
   }
   const all = await disks;
@@ -103,44 +97,6 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
   const shape = vesselShapeOf(spec, all.disks.length);
   const vessel = await startVessel(context, { shape, cpus: spec.shape.cpus, beginning, ramPath: null });
   return { vessel, guest: greetLater(vessel, context.bootTimeoutMs), ramPath: null, words: null };
-}
-
-interface CloneOptions {
-  readonly shape: VesselShape;
-  readonly template: Template;
-  readonly cpus: number;
-}
-
-/** A machine that stands still and waits to hear who it is. On any failure nothing is left of it. */
-export async function cloneTemplate(
-  context: MicrovmContext,
-  { shape, template, cpus }: CloneOptions,
-): Promise<WaitingClone> {
-  const { ramPath, devicesPath } = template;
-  const vessel = await startVessel(context, { shape, cpus, beginning: { kind: 'clone', of: 'template' }, ramPath });
-  try {
-    const guest = greetLater(vessel, context.bootTimeoutMs);
-    await provideDevices(vessel, devicesPath);
-    await loadDevices(vessel.qemu.qmp);
-    return { vessel, guest, ramPath };
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
-}
-
-/** Whoever awaits it hears of its failure. */
-export function greetLater(vessel: MicrovmVessel, timeoutMs: number): Promise<GuestLink> {
-  const guest = greet(vessel, timeoutMs);
-  guest.catch(() => {});
-  return guest;
-}
-
-/** A vessel that is nobody's machine. */
-export async function dropVessel(context: MicrovmContext, { layout, qemu, slot }: MicrovmVessel): Promise<void> {
-  qemu.qmp.close();
-  await removeVessel(context, layout.vesselId);
-  if (slot) context.network.pool.release(slot, false);
 }
 
 interface Settlement {
@@ -185,7 +141,7 @@ async function claim(
   layout: MicrovmLayout,
   { vessel, ramPath }: Pick<Beginning, 'vessel' | 'ramPath'>,
 ): Promise<void> {
-  try {
+  await orDrop(context, vessel, async () => {
     if (ramPath !== null) await link(ramPath, layout.ramPath);
     await writeMicrovmState(layout, {
       version: 1,
@@ -197,10 +153,7 @@ async function claim(
       networkSlot: vessel.slot?.number ?? null,
       isDiskWhole: false,
     });
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
+  });
   crashPoint('microvm.claimed');
 }
 

@@ -17,3 +17,10 @@ export async function greet({ layout, qemu, ended }: MicrovmVessel, greetingTime
     throw new AppError('provision_failed', `the machine did not boot: ${detail}`, { cause });
   });
 }
+
+/** `greet`, of whose failure only whoever awaits it hears. */
+export function greetLater(vessel: MicrovmVessel, timeoutMs: number): Promise<GuestLink> {
+  const guest = greet(vessel, timeoutMs);
+  guest.catch(() => {});
+  return guest;
+}

@@ -3,11 +3,11 @@ import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { isAlive } from './container-process.ts';
-import { cloneTemplate, dropVessel, type WaitingClone } from './microvm-boot.ts';
+import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { layerDisk, makeFirstDisk } from './microvm-disk.ts';
 import { runAgentProgram } from './microvm-guest.ts';
-import type { VesselShape } from './microvm-vessel.ts';
+import { dropVessel, type VesselShape } from './microvm-vessel.ts';
 import { type DiskFile, insertDisks } from './qemu-disks.ts';
 import { continueMachine, stopMachine } from './qmp-commands.ts';
 import { runProgram } from './run-program.ts';
@@ -61,14 +61,9 @@ async function startWarm(
 ): Promise<WaitingClone> {
   const template = await context.templates?.get(shape);
   if (!template || !disks) throw new AppError('provision_failed', 'there is no template');
-  const clone = await cloneTemplate(context, { shape, template, cpus });
-  try {
-    await rehearse(context, clone, disks);
-    return clone;
-  } catch (error) {
-    await dropVessel(context, clone.vessel);
-    throw error;
-  }
+  const clone = await cloneVessel(context, { shape, cpus, ...template, of: 'template' });
+  await orDrop(context, clone.vessel, () => rehearse(context, clone, disks));
+  return clone;
 }
 
 /** What a clone rehearses with: a disk of its own, and a layer in which there is nothing. */

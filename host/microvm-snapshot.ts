@@ -4,27 +4,20 @@ import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError } from './container-errors.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from './machine-driver.ts';
-import {
-  type Beginning,
-  createFrom,
-  dropVessel,
-  greetLater,
-  holdMachine,
-  releaseNetwork,
-  type WaitingClone,
-} from './microvm-boot.ts';
+import { type Beginning, createFrom, holdMachine, releaseNetwork } from './microvm-boot.ts';
+import { cloneVessel, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { disksAgain, ownDisk } from './microvm-disk.ts';
 import { holdGuest, syncGuest } from './microvm-guest.ts';
 import { beginImage, type MemoryImage, memoryImageIn, publishImage, readImage, syncFile } from './microvm-image.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import type { HeldMachine } from './microvm-machine.ts';
-import { loadMemory, saveMemory } from './microvm-memory.ts';
-import { changeMicrovmState, readMicrovmState } from './microvm-state.ts';
-import { type MicrovmVessel, provideDevices, removeStrayVessel, startVessel, takeDevices } from './microvm-vessel.ts';
+import { saveMemory } from './microvm-memory.ts';
+import { changeMicrovmState, type MicrovmState, readMicrovmState } from './microvm-state.ts';
+import { dropVessel, type MicrovmVessel, removeStrayVessel, takeDevices } from './microvm-vessel.ts';
 import { nameWords } from './microvm-words.ts';
 import { insertDisks } from './qemu-disks.ts';
-import { loadDevices, saveDevices } from './qemu-migration.ts';
+import { saveDevices } from './qemu-migration.ts';
 import { continueMachine, stopMachine } from './qmp-commands.ts';
 import { runProgram } from './run-program.ts';
 
@@ -73,20 +66,20 @@ async function goOn({ vessel, guest }: HeldMachine): Promise<void> {
 async function snapshot(context: MicrovmContext, capsuleId: string, directory: string): Promise<void> {
   const machine = heldOf(context, capsuleId);
   const layout = await cloneLayoutOf(context, machine);
+  const disk = await ownDisk(layout);
   const image = await beginImage(directory);
+  const copy = join(image.directory, basename(disk));
   try {
     // What its kernel holds back is in the memory that is saved; but a disk may be used without its memory.
     await syncGuest(machine.guest);
     try {
       await stand(machine);
       await save(machine, layout, image);
-      const disk = await ownDisk(layout);
-      const copy = join(image.directory, basename(disk));
       await runProgram(['cp', '--reflink=auto', '--sparse=always', disk, copy], { timeoutMs: copyTimeoutMs });
     } finally {
       await goOn(machine);
     }
-    await syncFile(join(image.directory, basename(await ownDisk(layout))));
+    await syncFile(copy);
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
   } catch (error) {
     await rm(image.directory, { recursive: true, force: true });
@@ -105,19 +98,8 @@ async function cloneLayoutOf({ installation }: MicrovmContext, { capsuleId }: Ma
 
 /** A vessel that stands where an image stopped. On any failure nothing is left of it. */
 async function cloneImage(context: MicrovmContext, image: MemoryImage, cpus: number): Promise<WaitingClone> {
-  const shape = await readImage(context, image);
-  const { ramPath } = image;
-  const vessel = await startVessel(context, { shape, cpus, beginning: { kind: 'clone', of: 'one' }, ramPath });
-  try {
-    const guest = greetLater(vessel, context.bootTimeoutMs);
-    await loadMemory({ pid: vessel.qemu.ref.pid, ramPath }, image);
-    await provideDevices(vessel, image.devicesPath);
-    await loadDevices(vessel.qemu.qmp);
-    return { vessel, guest, ramPath };
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
+  const { ramPath, devicesPath } = image;
+  return cloneVessel(context, { shape: await readImage(context, image), cpus, of: image, ramPath, devicesPath });
 }
 
 async function cloneSnapshot(context: MicrovmContext, directory: string, spec: MachineSpec): Promise<Beginning> {
@@ -142,9 +124,7 @@ async function suspend(context: MicrovmContext, capsuleId: string): Promise<void
     await syncFile(await ownDisk(layout));
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
     crashPoint('microvm.memory-published');
-    await changeMicrovmState(layout, { phase: 'suspended' });
-    await syncFile(layout.stateFile);
-    await syncFile(layout.stateDir);
+    await changeForGood(layout, { phase: 'suspended' });
   } catch (error) {
     await changeMicrovmState(layout, { phase: 'running' });
     await goOn(machine);
@@ -182,9 +162,14 @@ async function wake(context: MicrovmContext, spec: MachineSpec): Promise<Machine
 /** Once it runs, its disk is not the one its memory on disk belongs to: from then on it must never be woken again. */
 async function wakeUp(layout: MicrovmLayout, { layout: { vesselId }, qemu, slot }: MicrovmVessel): Promise<void> {
   const networkSlot = slot?.number ?? null;
-  await changeMicrovmState(layout, { phase: 'running', vesselId, process: qemu.ref, networkSlot });
-  await syncFile(layout.stateFile);
-  await syncFile(layout.stateDir);
+  await changeForGood(layout, { phase: 'running', vesselId, process: qemu.ref, networkSlot });
   crashPoint('microvm.woken');
   await continueMachine(qemu.qmp);
+}
+
+/** Changes what is known of a machine, on disk for good. */
+async function changeForGood(layout: MicrovmLayout, changes: Partial<MicrovmState>): Promise<void> {
+  await changeMicrovmState(layout, changes);
+  await syncFile(layout.stateFile);
+  await syncFile(layout.stateDir);
 }

@@ -8,7 +8,7 @@ import { exists } from './exists.ts';
 import { readBootId } from './layer-record.ts';
 import { greet } from './microvm-greeting.ts';
 import { runAgentProgram } from './microvm-guest.ts';
-import { removeVessel, startVessel, takeDevices, type VesselContext, type VesselShape } from './microvm-vessel.ts';
+import { dropVessel, startVessel, takeDevices, type VesselContext, type VesselShape } from './microvm-vessel.ts';
 import { saveTemplateDevices } from './qemu-migration.ts';
 import { continueMachine, stopMachine } from './qmp-commands.ts';
 
@@ -107,8 +107,6 @@ async function bootTemplate(context: VesselContext, shape: VesselShape, draft: s
     await takeDevices(vessel, join(draft, 'devices'));
     guest.close();
   } finally {
-    vessel.qemu.qmp.close();
-    await removeVessel(context, vessel.layout.vesselId);
-    if (vessel.slot) context.network.pool.release(vessel.slot, true);
+    await dropVessel(context, vessel);
   }
 }

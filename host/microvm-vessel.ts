@@ -175,6 +175,13 @@ export async function takeDevices({ layout }: MicrovmVessel, path: string): Prom
   }
 }
 
+/** Removes a vessel that is nobody's machine. */
+export async function dropVessel(context: VesselContext, { layout, qemu, slot }: MicrovmVessel): Promise<void> {
+  qemu.qmp.close();
+  await removeVessel(context, layout.vesselId);
+  if (slot) context.network.pool.release(slot, false);
+}
+
 /** Kills a vessel and removes all of it but its network. Works on any part of one, and again. */
 export async function removeVessel(
   { installation, hierarchy }: Pick<VesselContext, 'installation' | 'hierarchy'>,
