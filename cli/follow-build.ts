@@ -15,7 +15,7 @@ export interface BuildView {
   finish(build: Build, jobs: readonly Job[]): void;
 }
 
-export interface FollowOptions {
+interface FollowOptions {
   readonly view: BuildView;
   /** Whose logs are shown as they come. The log of a job that fails is shown in any case. */
   readonly logsOf: 'all' | 'failed';
@@ -40,6 +40,7 @@ const logStates: readonly string[] = [
 export async function followBuild(server: OpenServer, ref: BuildRef, options: FollowOptions): Promise<Build> {
   const { view, signal } = options;
   const logs = new Map<string, Promise<void>>();
+  const findStuck = watchForStandstill();
   const ticking = setInterval(() => view.tick?.(), tickMs);
   try {
     for (let known: string | undefined; ; ) {
@@ -59,6 +60,8 @@ export async function followBuild(server: OpenServer, ref: BuildRef, options: Fo
       for (const job of jobs.filter((one) => isLogWanted(one, options.logsOf) && !logs.has(one.id))) {
         logs.set(job.id, showLog(server, { ref, job }, options));
       }
+      const stuck = findStuck(jobs);
+      if (stuck !== null && !logs.has(stuck.id)) void showWait(server, { ref, job: stuck }, options).catch(() => {});
       if (isOver) {
         await Promise.all(logs.values());
         view.finish(build, jobs);
@@ -73,6 +76,39 @@ export async function followBuild(server: OpenServer, ref: BuildRef, options: Fo
 
 function isLogWanted({ state }: Job, logsOf: FollowOptions['logsOf']): boolean {
   return logsOf === 'all' ? logStates.includes(state) : state === 'failed' || state === 'timed_out';
+}
+
+const activeStates: readonly string[] = ['assigned', 'running', 'canceling', 'timing_out'];
+/** By then a job that waits for a host has a line in its log that says why. */
+const standstillMs = 12_000;
+
+/** Asked with every look at a build, names a job that waits when nothing of the build has gone on for long; each at most once. */
+function watchForStandstill(): (jobs: readonly Job[]) => Job | null {
+  const told = new Set<string>();
+  let sinceMs: number | null = null;
+  return (jobs) => {
+    const waiting = jobs.find(({ state }) => state === 'scheduled');
+    if (waiting === undefined || jobs.some(({ state }) => activeStates.includes(state))) {
+      sinceMs = null;
+      return null;
+    }
+    sinceMs ??= performance.now();
+    if (performance.now() - sinceMs < standstillMs || told.has(waiting.id)) return null;
+    told.add(waiting.id);
+    return waiting;
+  };
+}
+
+async function showWait(
+  server: OpenServer,
+  { ref, job }: { ref: BuildRef; job: Job },
+  { view, signal }: FollowOptions,
+): Promise<void> {
+  for await (const { stream, content } of readLog(server, { ref, jobId: job.id, signal })) {
+    if (stream !== 'meta' || !content.includes('waiting for a host')) continue;
+    view.log(job, stream, content);
+    return;
+  }
 }
 
 async function showLog(

@@ -107,8 +107,8 @@ const noMemoryHost: Placement = {
   ok: false,
   reason: 'no_host',
   message:
-    'Its snapshot, or that of a step that builds in it, is to hold memory, and no host that is there can do that. ' +
-    'Start one with --driver microvm.',
+    'This step, or one that builds in it, is to keep its memory (snapshot: "memory"), and no host that is there can ' +
+    'do that. Start one with --driver microvm.',
 };
 const noCapacity: Placement = { ok: false, reason: 'no_capacity', message: 'Every host that could take it is busy.' };
 const snapshotHostGone: Placement = {

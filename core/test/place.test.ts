@@ -53,7 +53,7 @@ test('goes only where a snapshot can hold memory when one has to, and says when 
   expect(place([host('a'), able], request)).toEqual({ ok: true, hostId: 'a' });
   const busy = host('b', { memorySnapshots: true, used: room(4, 0, 0) });
   expect(place([host('a'), busy], memory)).toMatchObject({ reason: 'no_capacity' });
-  const nowhere = { reason: 'no_host', message: expect.stringContaining('is to hold memory') };
+  const nowhere = { reason: 'no_host', message: expect.stringContaining('is to keep its memory') };
   expect(place([host('a')], memory)).toMatchObject(nowhere);
   expect(place([host('a'), host('b', { memorySnapshots: true, status: 'lost' })], memory)).toMatchObject(nowhere);
   const usual = { reason: 'no_host', message: 'No host takes work right now.' };

@@ -64,7 +64,9 @@ test('where no host can keep memory the build waits, its log says why, and it go
       select string_agg(convert_from(content, 'UTF8'), '') as text from log_chunks`.execute(rig.db);
     return rows[0]?.text ?? '';
   };
-  await expect.poll(log, { timeout: 10_000 }).toContain('waiting for a host: Its snapshot, or that of a step');
+  await expect
+    .poll(log, { timeout: 10_000 })
+    .toContain('waiting for a host: This step, or one that builds in it, is to keep its memory');
   expect(await log()).toContain('--driver microvm');
   const able = hostWith({ driver, capacity: small });
   rig.engine.attachHost(able);
