@@ -12,6 +12,7 @@
 /* serve.c: the loop, and the poll set every part adds itself to */
 int serve_listener(int fd);
 int serve_port(const char *path);
+int serve_pipes(void);  /* streams 0 and 1 are the two halves of a port */
 int64_t now_ms(void);
 /* Asks for an event on fd before the next turn; returns the slot for poll_ready. */
 int poll_add(int fd, short events);
@@ -22,6 +23,7 @@ void wake_at(int64_t at_ms);
 /* channel.c: frames over one byte stream that may be replaced at any time */
 void channel_open_listener(int fd);
 void channel_open_port(const char *path);
+void channel_open_pipes(int in_fd, int out_fd);
 void channel_poll(void);
 void channel_events(void);
 bool channel_parse(void);

@@ -15,14 +15,15 @@ enum {
 
 static struct {
   int listener;         /* -1 when the transport is a port */
-  const char *port;     /* path of the port, or NULL */
+  bool is_port;         /* a byte stream that does not tell when its user at the other end is replaced */
+  const char *path;     /* of the port's device; NULL when it is a pair of pipes that are open for good */
   int64_t port_try_at;  /* when a port at whose other end is nobody is tried again */
-  int fd;
+  int fd, out_fd;       /* the same but for pipes */
   bool greeted;
   uint32_t generation; /* counts the peers, so that a handler's caller sees that its peer is gone */
-  int listener_slot, fd_slot;
+  int listener_slot, fd_slot, out_slot;
   size_t in_length, out_start, out_end;
-} channel = {.listener = -1, .fd = -1, .listener_slot = -1, .fd_slot = -1};
+} channel = {.listener = -1, .fd = -1, .out_fd = -1, .listener_slot = -1, .fd_slot = -1, .out_slot = -1};
 static uint8_t in[IN_BYTES], out[OUT_BYTES];
 
 static void channel_forget_peer(void) {
@@ -32,19 +33,22 @@ static void channel_forget_peer(void) {
   session_reset();
 }
 
-static void channel_close(void) {
-  if (channel.fd >= 0) close(channel.fd);
-  channel.fd = -1;
-  channel.in_length = 0;
-  if (channel.port) channel.port_try_at = now_ms() + PORT_RETRY_MS;
-  channel_forget_peer();
-}
-
 /*
  * Closed, the port would throw away what a host that comes at this moment has already sent. Nor is the peer forgotten: news of the old
  * host's end may come after the new one's greeting, which forgets it anyway.
  */
 static void channel_rest(void) { channel.port_try_at = now_ms() + PORT_RETRY_MS; }
+
+static void channel_close(void) {
+  bool stays = channel.is_port && !channel.path;
+  if (channel.is_port) channel_rest();
+  if (channel.fd >= 0 && !stays) {
+    close(channel.fd);
+    channel.fd = channel.out_fd = -1;
+  }
+  channel.in_length = 0;
+  channel_forget_peer();
+}
 
 void channel_open_listener(int fd) {
   fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -53,9 +57,18 @@ void channel_open_listener(int fd) {
 }
 
 void channel_open_port(const char *path) {
-  channel.port = path;
-  channel.fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-  if (channel.fd < 0) channel.port_try_at = now_ms() + PORT_RETRY_MS;
+  channel.is_port = true;
+  channel.path = path;
+  channel.fd = channel.out_fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  if (channel.fd < 0) channel_rest();
+}
+
+void channel_open_pipes(int in_fd, int out_fd) {
+  channel.is_port = true;
+  channel.fd = in_fd;
+  channel.out_fd = out_fd;
+  fcntl(in_fd, F_SETFL, O_NONBLOCK);
+  fcntl(out_fd, F_SETFL, O_NONBLOCK);
 }
 
 static void say_goodbye(uint16_t code, const char *message) {
@@ -70,7 +83,7 @@ void channel_violation(const char *message) {
   uint32_t generation = channel.generation;
   say_goodbye(E_PROTOCOL, message);
   if (channel.generation != generation) return;
-  if (channel.port) channel_forget_peer();
+  if (channel.is_port) channel_forget_peer();
   else channel_close();
 }
 
@@ -81,24 +94,25 @@ static void channel_accept(void) {
     say_goodbye(E_REPLACED, "another connection took this one's place");
     channel_close();
   }
-  channel.fd = fd;
+  channel.fd = channel.out_fd = fd;
 }
 
 void channel_poll(void) {
-  channel.fd_slot = channel.listener_slot = -1;
-  if (channel.port && now_ms() < channel.port_try_at) return wake_at(channel.port_try_at);
-  if (channel.port && channel.fd < 0) channel_open_port(channel.port);
+  channel.fd_slot = channel.out_slot = channel.listener_slot = -1;
+  if (channel.is_port && now_ms() < channel.port_try_at) return wake_at(channel.port_try_at);
+  if (channel.path && channel.fd < 0) channel_open_port(channel.path);
   channel.listener_slot = channel.listener >= 0 ? poll_add(channel.listener, POLLIN) : -1;
-  short events = 0;
-  if (channel.in_length < IN_BYTES) events |= POLLIN;
-  if (channel.out_end > channel.out_start) events |= POLLOUT;
-  channel.fd_slot = channel.fd >= 0 ? poll_add(channel.fd, events) : -1;
+  short reads = channel.in_length < IN_BYTES ? POLLIN : 0;
+  short writes = channel.out_end > channel.out_start ? POLLOUT : 0;
+  if (channel.fd != channel.out_fd) channel.out_slot = poll_add(channel.out_fd, writes);
+  else reads |= writes;
+  channel.fd_slot = channel.fd >= 0 ? poll_add(channel.fd, reads) : -1;
 }
 
 static void channel_read(void) {
   ssize_t got = read(channel.fd, in + channel.in_length, IN_BYTES - channel.in_length);
   if (got > 0) channel.in_length += (size_t)got;
-  else if (got == 0 && channel.port) channel_rest();
+  else if (got == 0 && channel.is_port) channel_rest();
   else if (got == 0 || (errno != EAGAIN && errno != EINTR)) channel_close();
 }
 
@@ -107,12 +121,13 @@ void channel_events(void) {
     if (channel.in_length < IN_BYTES) channel_read();
     if (channel.fd >= 0) channel_flush();
   }
+  if (poll_ready(channel.out_slot)) channel_flush();
   if (poll_ready(channel.listener_slot)) channel_accept();
 }
 
 void channel_flush(void) {
   while (channel.fd >= 0 && channel.out_end > channel.out_start) {
-    ssize_t written = write(channel.fd, out + channel.out_start, channel.out_end - channel.out_start);
+    ssize_t written = write(channel.out_fd, out + channel.out_start, channel.out_end - channel.out_start);
     if (written > 0) {
       channel.out_start += (size_t)written;
       continue;
@@ -169,7 +184,7 @@ static bool is_greeting(const uint8_t *bytes, size_t length) {
 /* How many bytes at the start are dealt with: 0 when the rest of a frame has still to come. */
 static size_t parse_one(const uint8_t *bytes, size_t length) {
   if (bytes[0] == 0) return 1; /* padding */
-  if (channel.port && !channel.greeted && !is_greeting(bytes, length)) return 1;
+  if (channel.is_port && !channel.greeted && !is_greeting(bytes, length)) return 1;
   if (length < FRAME_HEADER_BYTES) return 0;
   struct frame frame = {bytes[0], bytes[1], get32(bytes + 4), bytes + FRAME_HEADER_BYTES, get32(bytes + 8)};
   if (frame.length > FRAME_PAYLOAD_MAX || get16(bytes + 2) != 0) {

@@ -20,6 +20,8 @@ static int fail(const char *what) {
 static int usage(void) {
   fputs("usage: caisson-agent listen <socket> -- <program> [argument...]\n"
         "       caisson-agent serve [port]\n"
+        "       caisson-agent serve-pipes\n"
+        "       caisson-agent name <hostname>\n"
         "       caisson-agent activate <pid> <start ticks> <hostname> <shm bytes> <mount point> <options> [<from> <to>]...\n", stderr);
   return 2;
 }
@@ -65,6 +67,9 @@ int main(int count, char **arguments) {
   if (count >= 3 && strcmp(arguments[1], "give-files") == 0) return vm_give_files(arguments[2], arguments + 3);
   if (count >= 9 && strcmp(arguments[1], "jail") == 0) return run_jail(arguments + 2);
   if (count >= 8 && count % 2 == 0 && strcmp(arguments[1], "activate") == 0) return run_activate(count - 2, arguments + 2);
+  if (count == 2 && strcmp(arguments[1], "serve-pipes") == 0) return serve_pipes();
+  if (count == 3 && strcmp(arguments[1], "name") == 0)
+    return sethostname(arguments[2], strlen(arguments[2])) < 0 ? fail(arguments[2]) : 0;
   if ((count == 2 || count == 3) && strcmp(arguments[1], "serve") == 0) return run_serve(arguments[2]);
   return usage();
 }

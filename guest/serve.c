@@ -12,7 +12,7 @@
 
 #include "agent.h"
 
-enum { POLL_MAX = 3 + PROCESSES_MAX * 4 + WORKERS_MAX * 2 + DRAINS_MAX };
+enum { POLL_MAX = 4 + PROCESSES_MAX * 4 + WORKERS_MAX * 2 + DRAINS_MAX };
 
 static struct pollfd polled[POLL_MAX];
 static int polled_count;
@@ -117,5 +117,13 @@ int serve_listener(int fd) {
 
 int serve_port(const char *path) {
   channel_open_port(path);
+  return loop();
+}
+
+int serve_pipes(void) {
+  int in_fd = fcntl(0, F_DUPFD_CLOEXEC, 3), out_fd = fcntl(1, F_DUPFD_CLOEXEC, 3);
+  if (in_fd < 0 || out_fd < 0) return 1;
+  let_go_of_streams();
+  channel_open_pipes(in_fd, out_fd);
   return loop();
 }

@@ -1,12 +1,34 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { limitCgroup } from './cgroup-limits.ts';
+import { type BeginCapsule, dropVessel } from './container-create.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
 import type { Vessel, VesselContext } from './container-vessel.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { nameHost } from './oci-bundle.ts';
 
-export interface ActivateOptions {
+/** Capsules made of blank vessels that `take` gives. */
+export function beginByActivation(
+  context: VesselContext,
+  {
+    skeletonDir,
+    take,
+  }: { readonly skeletonDir: string; readonly take: (egress: MachineSpec['egress']) => Promise<Vessel> },
+): BeginCapsule {
+  return async (spec, layout) => {
+    const vessel = await take(spec.egress);
+    crashPoint('capsule.connected');
+    try {
+      await activateVessel(context, { vessel, layout, spec, skeletonDir });
+      return vessel;
+    } catch (error) {
+      await dropVessel(context, vessel);
+      throw error;
+    }
+  };
+}
+
+interface ActivateOptions {
   readonly vessel: Vessel;
   readonly layout: CapsuleLayout;
   readonly spec: MachineSpec;
@@ -20,7 +42,7 @@ const activateTimeoutMs = 30_000;
  * Makes a blank vessel the capsule of `spec`: limits, hostname, the directories it is shown, and its disk as its root. Nothing inside
  * takes part in it. Throws; the vessel is then of no use any more.
  */
-export async function activateVessel(
+async function activateVessel(
   context: VesselContext,
   { vessel, layout, spec, skeletonDir }: ActivateOptions,
 ): Promise<void> {

@@ -1,30 +1,42 @@
 import { mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
+import type { CapsuleNetwork } from './capsule-network.ts';
 import { openCgroup } from './cgroup-capsule.ts';
-import { activateVessel } from './container-activate.ts';
 import { asAppError, isErrno } from './container-errors.ts';
-import { type CapsuleLayout, layoutOf, vesselLayoutOf } from './container-layout.ts';
+import { type CapsuleLayout, layoutOf, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
 import { makeContainerMachine } from './container-machine.ts';
+import type { RemainsContext } from './container-remains.ts';
 import { readState, writeState } from './container-state.ts';
-import { meetVessel, removeVessels, type Vessel, type VesselContext } from './container-vessel.ts';
+import { removeVessels, type Vessel } from './container-vessel.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec } from './machine-driver.ts';
+import type { NetworkSlot } from './network-slot.ts';
+
+/** Makes the vessel that is the capsule of `spec`: it runs, on its disk. On any failure nothing is left of it. */
+export type BeginCapsule = (spec: MachineSpec, layout: CapsuleLayout) => Promise<Vessel>;
 
 /** Everything a container driver has once, for all its capsules. */
-export interface ContainerContext extends VesselContext {
-  /** Lowest layer of every disk. */
-  readonly skeletonDir: string;
-  /** Gives a blank vessel, one that is kept ready or a new one. */
-  readonly takeVessel: (egress: MachineSpec['egress']) => Promise<Vessel>;
+export interface ContainerContext extends RemainsContext {
+  readonly network: CapsuleNetwork;
+  readonly begin: BeginCapsule;
+  /** Connects to a vessel of an earlier process; null when its init is dead, throws when its agent does not answer. */
+  readonly meet: (layout: VesselLayout, slot: NetworkSlot | null) => Promise<Vessel | null>;
   /** Capsules this process holds. */
   readonly live: Map<string, Machine>;
   /** Ends of capsules that are under way. */
   readonly leaving: Set<Promise<unknown>>;
 }
 
-/** Creates and starts a capsule; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
-export async function startCapsule(context: ContainerContext, spec: MachineSpec): Promise<Machine> {
+/**
+ * Creates and starts a capsule; see `MachineDriver.create`. `begin` is for one that does not begin anew. Throws `already_exists` when
+ * anything of that id is here.
+ */
+export async function startCapsule(
+  context: ContainerContext,
+  spec: MachineSpec,
+  begin: BeginCapsule = context.begin,
+): Promise<Machine> {
   const layout = layoutOf(context.installation, spec.capsuleId);
   await mkdir(layout.stateDir, { mode: 0o700 }).catch((error: unknown) => {
     if (isErrno(error, 'EEXIST')) throw new AppError('already_exists', `capsule ${spec.capsuleId} exists already`);
@@ -33,30 +45,32 @@ export async function startCapsule(context: ContainerContext, spec: MachineSpec)
   crashPoint('capsule.placed');
   let vessel: Vessel | null = null;
   try {
-    vessel = await context.takeVessel(spec.egress);
-    crashPoint('capsule.connected');
-    await activateVessel(context, { vessel, layout, spec, skeletonDir: context.skeletonDir });
+    vessel = await begin(spec, layout);
     await noteVessel(layout, vessel, vessel.slot?.number ?? null);
     return holdMachine(context, layout, vessel);
   } catch (error) {
-    if (vessel) await removeFailed(context, vessel);
+    if (vessel) await dropVessel(context, vessel);
     await removeTree(layout.stateDir, context.run);
     throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
   }
 }
 
-async function removeFailed(context: ContainerContext, { layout, guest, slot }: Vessel): Promise<void> {
+/** Removes a vessel that did not become a capsule. */
+export async function dropVessel(
+  context: Pick<ContainerContext, 'hierarchy' | 'run' | 'network'>,
+  { layout, guest, slot }: Vessel,
+): Promise<void> {
   guest.close();
   await removeVessels(context, [layout]);
   if (slot) await context.network.pool.discard(slot.number);
 }
 
-function noteVessel({ capsuleId, ...layout }: CapsuleLayout, vessel: Vessel, networkSlot: number | null) {
+export function noteVessel({ capsuleId, ...layout }: CapsuleLayout, vessel: Vessel, networkSlot: number | null) {
   const state = { version: 2, capsuleId, vesselId: vessel.layout.vesselId, networkSlot } as const;
   return writeState({ capsuleId, ...layout }, state);
 }
 
-function holdMachine(context: ContainerContext, layout: CapsuleLayout, vessel: Vessel): Machine {
+export function holdMachine(context: ContainerContext, layout: CapsuleLayout, vessel: Vessel): Machine {
   const { capsuleId } = layout;
   let heldSlot = vessel.slot;
   const machine = makeContainerMachine({
@@ -97,6 +111,6 @@ export async function adoptCapsule(context: ContainerContext, capsuleId: string)
   if ((await cgroup.processes()).length === 0) return null;
   await cgroup.thaw();
   const slot = state.networkSlot === null ? null : context.network.pool.slot(state.networkSlot);
-  const vessel = await meetVessel(context, vesselLayout, slot).catch(() => null);
+  const vessel = await context.meet(vesselLayout, slot).catch(() => null);
   return vessel && holdMachine(context, layout, vessel);
 }

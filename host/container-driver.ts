@@ -6,18 +6,21 @@ import { AppError } from '@caisson/contracts/app-error';
 import { openCapsuleNetwork } from './capsule-network.ts';
 import { capsuleTurns } from './capsule-turns.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
+import { beginByActivation } from './container-activate.ts';
 import { type BlankPool, createBlankPool, mostBlanks } from './container-blanks.ts';
 import { adoptCapsule, type ContainerContext, startCapsule } from './container-create.ts';
 import { keepAgent, prepareBlankRoot, prepareSkeleton } from './container-disk.ts';
 import { liftSharedLimits } from './container-host-settings.ts';
 import { type Installation, newVesselId, openInstallation, vesselLayoutOf } from './container-layout.ts';
 import { readStates, remainsOf, removeStrayVessels } from './container-remains.ts';
-import { removeVessels, startVessel, type VesselContext } from './container-vessel.ts';
+import { meetVessel, removeVessels, startVessel, type VesselContext } from './container-vessel.ts';
 import { createGate } from './gate.ts';
 import { buildAgent } from './guest-binary.ts';
+import type { GvisorOptions } from './gvisor-body.ts';
 import { closeInstallation, listCapsules } from './installation-parts.ts';
-import type { MachineDriver } from './machine-driver.ts';
+import type { MachineDriver, MemorySnapshots } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
+import { installedRuntimes } from './oci-runtime.ts';
 import { type ResidentPrograms, startResidentPrograms } from './resident-programs.ts';
 
 export interface ContainerDriverOptions {
@@ -35,6 +38,21 @@ export interface ContainerDriverOptions {
   readonly resolvers?: readonly string[];
   /** The program inside instead of the agent. */
   readonly agentPath?: string;
+  /** Present: capsules are gVisor's (`runsc`). */
+  readonly gvisor?: GvisorOptions;
+}
+
+/** Everything a container driver has before it is known which runtime starts its containers. */
+export type BodyParts = Omit<ContainerContext, 'begin' | 'meet'> &
+  Omit<VesselContext, 'runtime'> & { readonly skeletonDir: string };
+
+/** A container driver by its runtime. */
+export interface ContainerBody {
+  readonly context: ContainerContext;
+  /** The runtime, for people. */
+  readonly label: string;
+  readonly blanks: BlankPool | null;
+  readonly memory: MemorySnapshots | null;
 }
 
 /** What the container body offers besides the port. */
@@ -102,18 +120,48 @@ async function open(
     run,
   });
   await liftSharedLimits(options.dataDir);
-  const parts = {
+  const parts: BodyParts = {
     ...{ installation, hierarchy, network, skeletonDir, blankRootDir, toolPath, agentPath, maxOpenFiles, run },
     startGate: createGate(availableParallelism() + 1),
     live: new Map(),
-    leaving: new Set<Promise<unknown>>(),
+    leaving: new Set(),
   };
-  const runtime = await chooseRuntime(parts).catch(async (error: unknown) => {
+  const body = await openBody(parts, options).catch(async (error: unknown) => {
     await closeDriver(parts, null).catch(() => {});
     throw error;
   });
-  const blanks = openBlanks({ ...parts, runtime }, options.blankPoolSize ?? mostBlanks());
-  return openDriver({ ...parts, runtime, takeVessel: blanks.take }, blanks, programs);
+  return openDriver(body, programs);
+}
+
+async function openBody(parts: BodyParts, options: ContainerDriverOptions): Promise<ContainerBody> {
+  if (options.gvisor === undefined) return openBlankBody(parts, options);
+  const { openGvisorBody } = await import('./gvisor-body.ts');
+  return openGvisorBody(parts, options.gvisor);
+}
+
+/** Containers of runc or crun, which become capsules when they run already. */
+async function openBlankBody(parts: BodyParts, options: ContainerDriverOptions): Promise<ContainerBody> {
+  const runtimes = await installedRuntimes(parts.run);
+  if (runtimes.length === 0) {
+    throw new AppError('runtime_unavailable', 'no OCI runtime is installed: apt-get install runc');
+  }
+  const contextOf = (vessels: VesselContext, take: BlankPool['take']): ContainerContext => ({
+    ...parts,
+    begin: beginByActivation(vessels, { skeletonDir: parts.skeletonDir, take }),
+    meet: (layout, slot) => meetVessel(parts, layout, slot),
+  });
+  const runtime = await chooseRuntime(parts, {
+    runtimes,
+    contextOf(runtime) {
+      const vessels = { ...parts, runtime };
+      return contextOf(vessels, (egress) => startVessel(vessels, egress));
+    },
+    keptIn: 'runtime-probe.json',
+    hint: 'on a machine with cgroups v1 or hybrid only runc works: apt-get install runc',
+  });
+  const vessels = { ...parts, runtime };
+  const blanks = openBlanks(vessels, options.blankPoolSize ?? mostBlanks());
+  return { context: contextOf(vessels, blanks.take), label: runtime.label, blanks, memory: null };
 }
 
 function openBlanks(context: VesselContext, max: number): BlankPool {
@@ -129,14 +177,15 @@ function openBlanks(context: VesselContext, max: number): BlankPool {
   });
 }
 
-function openDriver(context: ContainerContext, blanks: BlankPool, programs: ResidentPrograms): ContainerDriver {
+function openDriver({ context, label, blanks, memory }: ContainerBody, programs: ResidentPrograms): ContainerDriver {
   const { network, live } = context;
   let isClosed = false;
   return {
-    capabilities: { driver: 'container', runtime: context.runtime.label, memorySnapshots: false },
+    capabilities: { driver: 'container', runtime: label, memorySnapshots: memory !== null },
+    ...(memory === null ? {} : { memory }),
     networkProblem: network.problem,
     networkReady: () => network.pool.filled(),
-    blanksReady: () => blanks.filled(),
+    blanksReady: async () => (await blanks?.filled()) ?? 0,
     ...capsuleTurns({
       create: (spec) => startCapsule(context, spec),
       remains: (capsuleId) => remainsOf(context, capsuleId),

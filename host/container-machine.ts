@@ -37,7 +37,7 @@ export function makeContainerMachine(parts: MachineParts): Machine {
   const stop = async () => {
     await readOutOfMemory();
     guest.close();
-    const sockets = vessel.slot && (await countSockets(vessel.init.pid));
+    const sockets = vessel.slot && vessel.keepsSlot ? await countSockets(vessel.init.pid) : null;
     await killVessel(vessel.layout, cgroup);
     isSlotClean = sockets !== null && (await sockets.none());
     stopped.resolve({ outOfMemory: wasOutOfMemory, detail: 'the host stopped it' });

@@ -45,6 +45,8 @@ export interface Vessel {
   readonly init: ProcessRef;
   readonly guest: GuestLink;
   readonly slot: NetworkSlot | null;
+  /** Whether another capsule may have the slot after this one, when it left no sockets. */
+  readonly keepsSlot: boolean;
 }
 
 const startTimeoutMs = 30_000;
@@ -101,7 +103,7 @@ export async function meetVessel(
     throw new AppError('provision_failed', `the agent ${fate}`, { cause });
   });
   crashPoint('agent.greeted');
-  return { layout, cgroup, init, guest, slot };
+  return { layout, cgroup, init, guest, slot, keepsSlot: true };
 }
 
 /** Kills everything in a vessel. Works on any part of one, and again. */

@@ -5,6 +5,7 @@ import { createGuestFiles } from './guest-files.ts';
 import { agentFrame, encodeFrame, type GuestFrame, hostFrame } from './guest-frames.ts';
 import { encodeIdentity } from './guest-identity.ts';
 import type { GuestLink } from './guest-link.ts';
+import type { GuestPipes } from './guest-pipes.ts';
 import { openGuestPort } from './guest-port.ts';
 import { createGuestProcesses } from './guest-processes.ts';
 import { createGuestRequests } from './guest-requests.ts';
@@ -13,7 +14,7 @@ import { type OpenGuestWire, openGuestWire } from './guest-wire.ts';
 interface GuestChannelOptions {
   /** How long the agent may take to greet; default 10 000. A frozen capsule does not greet. */
   readonly greetingTimeoutMs?: number;
-  /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced. Default false. */
+  /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced; pipes are. Default false. */
   readonly isPort?: boolean;
   /** Ends the waiting early, e.g. because the machine is dead. */
   readonly signal?: AbortSignal;
@@ -25,16 +26,15 @@ const protocolVersion = 1;
 const openRequestsMax = 16;
 
 /**
- * Connects to the agent behind a unix socket and waits for its greeting. Rejects with `guest_lost` when there is no agent or it
+ * Connects to the agent behind a unix socket or a pair of pipes and waits for its greeting. Rejects with `guest_lost` when there is no agent or it
  * does not greet in time, with `guest_protocol` when it greets wrongly. A connection takes the place of any earlier one.
  */
-export async function connectGuest(socketPath: string, options: GuestChannelOptions = {}): Promise<GuestLink> {
+export async function connectGuest(place: string | GuestPipes, options: GuestChannelOptions = {}): Promise<GuestLink> {
   const timeoutMs = options.greetingTimeoutMs ?? 10_000;
   const limit = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(options.signal ? [options.signal] : [])]);
   const hello = { type: hostFrame.hello, id: 0, payload: greetingPayload() };
-  const socket = options.isPort
-    ? await openGuestPort(socketPath, encodeFrame(hello), limit)
-    : createConnection(socketPath);
+  const isPort = options.isPort || typeof place !== 'string';
+  const socket = isPort ? await openGuestPort(place, encodeFrame(hello), limit) : createConnection(place);
   const greeting = Promise.withResolvers<void>();
   let greeted = false;
   const wire: OpenGuestWire = openGuestWire(socket, {
@@ -50,7 +50,7 @@ export async function connectGuest(socketPath: string, options: GuestChannelOpti
     },
   });
   const link = createLink(wire);
-  if (options.isPort) socket.resume();
+  if (isPort) socket.resume();
   else wire.send(hello);
   const onLimit = () => wire.close('The agent did not greet in time.');
   limit.addEventListener('abort', onLimit, { once: true });

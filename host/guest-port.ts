@@ -1,7 +1,9 @@
 import { once } from 'node:events';
-import { createConnection, type Socket } from 'node:net';
+import { createConnection } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { AppError } from '@caisson/contracts/app-error';
 import { agentFrame } from './guest-frames.ts';
+import { type GuestPipes, openGuestPipes } from './guest-pipes.ts';
 
 /** Completes or pads away whatever an earlier host had begun to send: one whole frame. */
 const paddingBytes = 65_548;
@@ -11,26 +13,27 @@ const greetingStart = Buffer.from([agentFrame.hello, 0, 0, 0, 0, 0, 0, 0, 48, 0,
 const skippedBytesMax = 1_048_576;
 
 /**
- * Opens a port, a byte stream that outlives its users: sends padding and `hello`, and drops what was meant for an earlier user. The
- * socket comes back paused, with the agent's greeting as its first bytes. Rejects with `guest_lost` when `signal` aborts before that.
+ * Opens a port, a byte stream that outlives its users, by its socket or its pipes: sends padding and `hello`, and drops what was meant for an earlier user. The
+ * stream comes back paused, with the agent's greeting as its first bytes. Rejects with `guest_lost` when `signal` aborts before that.
  */
-export async function openGuestPort(socketPath: string, hello: Buffer, signal: AbortSignal): Promise<Socket> {
-  const socket = createConnection(socketPath);
-  // Its end is told by `close` as well, whoever listens by then.
-  socket.on('error', () => {});
+export async function openGuestPort(port: string | GuestPipes, hello: Buffer, signal: AbortSignal): Promise<Duplex> {
+  let stream: Duplex | null = null;
   try {
-    await once(socket, 'connect', { signal });
-    socket.write(Buffer.concat([Buffer.alloc(paddingBytes), hello]));
-    socket.unshift(await readToGreeting(socket, signal));
-    return socket;
+    stream = typeof port === 'string' ? createConnection(port) : await openGuestPipes(port);
+    // Its end is told by `close` as well, whoever listens by then.
+    stream.on('error', () => {});
+    if (typeof port === 'string') await once(stream, 'connect', { signal });
+    stream.write(Buffer.concat([Buffer.alloc(paddingBytes), hello]));
+    stream.unshift(await readToGreeting(stream, signal));
+    return stream;
   } catch (cause) {
-    socket.destroy();
+    stream?.destroy();
     throw new AppError('guest_lost', 'The agent did not greet over its port.', { cause });
   }
 }
 
 /** Everything from the greeting on, as far as it came. */
-function readToGreeting(socket: Socket, signal: AbortSignal): Promise<Buffer> {
+function readToGreeting(stream: Duplex, signal: AbortSignal): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   let seen = Buffer.alloc(0);
   let skippedBytes = 0;
@@ -45,13 +48,13 @@ function readToGreeting(socket: Socket, signal: AbortSignal): Promise<Buffer> {
   };
   const onClose = () => reject(new Error('the port was closed'));
   const onAbort = () => reject(signal.reason);
-  socket.on('data', onData);
-  socket.once('close', onClose);
+  stream.on('data', onData);
+  stream.once('close', onClose);
   signal.addEventListener('abort', onAbort, { once: true });
   return promise.finally(() => {
-    socket.pause();
-    socket.off('data', onData);
-    socket.off('close', onClose);
+    stream.pause();
+    stream.off('data', onData);
+    stream.off('close', onClose);
     signal.removeEventListener('abort', onAbort);
   });
 }

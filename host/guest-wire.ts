@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { AppError } from '@caisson/contracts/app-error';
 import { protocolError, readGoodbye } from './guest-answers.ts';
 import { agentFrame, createFrameReader, encodeFrame, type GuestFrame } from './guest-frames.ts';
@@ -26,7 +26,7 @@ interface WireHandlers {
 }
 
 /** Runs the protocol's framing over a connected socket until either side ends it. */
-export function openGuestWire(socket: Socket, handlers: WireHandlers): OpenGuestWire {
+export function openGuestWire(socket: Duplex, handlers: WireHandlers): OpenGuestWire {
   const { promise: closed, resolve } = Promise.withResolvers<string>();
   let ended = false;
   let goodbye: string | null = null;

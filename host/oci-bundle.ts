@@ -76,6 +76,9 @@ const maskedPaths = [
   'timer_stats',
 ].map((name) => `/proc/${name}`);
 
+/** For mounts nothing of which is to be run. */
+export const sealed = ['nosuid', 'noexec', 'nodev'];
+
 const blankHostname = 'blank';
 const idMappings = [{ containerID: 0, hostID: idMap.baseId, size: idMap.count }];
 
@@ -83,7 +86,7 @@ const idMappings = [{ containerID: 0, hostID: idMap.baseId, size: idMap.count }]
  * The OCI runtime configuration of a vessel: all that is the same for every capsule. What differs is set when it becomes one: disk,
  * limits, hostname, size of /dev/shm, directories shown.
  */
-export function ociConfig(options: BundleOptions): object {
+export function ociConfig(options: BundleOptions) {
   const { layout, rootDir, maxOpenFiles } = options;
   return {
     ociVersion: '1.0.2',
@@ -119,16 +122,13 @@ export function ociConfig(options: BundleOptions): object {
   };
 }
 
-function namespaces({ networkNamespace }: BundleOptions): readonly object[] {
+function namespaces({ networkNamespace }: BundleOptions): readonly { readonly type: string }[] {
   const network = networkNamespace === null ? {} : { path: `/run/netns/${networkNamespace}` };
   const own = ['user', 'pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type }));
   return [...own, { type: 'network', ...network }];
 }
 
 function mounts(options: BundleOptions): readonly object[] {
-  const { layout, agentPath, resolvConfPath, cgroupMode } = options;
-  const sealed = ['nosuid', 'noexec', 'nodev'];
-  const ownFile = (name: string) => join(layout.bundleDir, name);
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: sealed },
     tmpfs('/dev', ['nosuid', 'strictatime', 'mode=755', 'size=64k']),
@@ -144,8 +144,15 @@ function mounts(options: BundleOptions): readonly object[] {
     // number of processors.
     tmpfs('/sys', [...sealed, 'ro', 'mode=755', 'size=64k']),
     bind('/sys/devices/system/cpu', '/sys/devices/system/cpu', sealed),
-    ...(cgroupMode === 'v2' ? [cgroupMount] : []),
-    // Never in the writable layer: a sealed disk must not carry them to the next capsule.
+    ...(options.cgroupMode === 'v2' ? [cgroupMount] : []),
+    ...fileMounts(options),
+  ];
+}
+
+/** Files of the host that are shown. Never in the writable layer: a sealed disk must not carry them to the next capsule. */
+export function fileMounts({ layout, agentPath, resolvConfPath }: BundleOptions): readonly object[] {
+  const ownFile = (name: string) => join(layout.bundleDir, name);
+  return [
     bind(resolvConfPath, '/etc/resolv.conf', sealed),
     bind(ownFile('hosts'), '/etc/hosts', sealed),
     bind(ownFile('hostname'), '/etc/hostname', sealed),
@@ -160,10 +167,10 @@ const cgroupMount = {
   options: ['ro', 'nosuid', 'noexec', 'nodev'],
 };
 
-function tmpfs(destination: string, options: readonly string[]): object {
+export function tmpfs(destination: string, options: readonly string[]): object {
   return { destination, type: 'tmpfs', source: 'tmpfs', options };
 }
 
-function bind(source: string, destination: string, options: readonly string[]): object {
+export function bind(source: string, destination: string, options: readonly string[]): object {
   return { destination, type: 'bind', source, options: ['bind', 'ro', ...options] };
 }

@@ -4,42 +4,44 @@ import { join } from 'node:path';
 import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { type ContainerContext, startCapsule } from './container-create.ts';
 import { remainsOf } from './container-remains.ts';
-import { startVessel } from './container-vessel.ts';
-import { installedRuntimes, type OciRuntime } from './oci-runtime.ts';
-
-type ProbeContext = Omit<ContainerContext, 'runtime' | 'takeVessel'>;
 
 /** Counts up when a capsule starts to need something else of the runtime. */
 const probeVersion = 2;
 const probeId = 'probe';
 
+interface ProbeOptions<Runtime> {
+  /** What can be tried, preferred first. */
+  readonly runtimes: readonly Runtime[];
+  /** How capsules are made with one of them. */
+  readonly contextOf: (runtime: Runtime) => ContainerContext;
+  /** Name of the file in the data directory that keeps the answer. */
+  readonly keptIn: string;
+  /** For people: what to do when none can. */
+  readonly hint: string;
+}
+
 /**
  * Finds the OCI runtime to use by starting a real capsule with each, preferred first. The answer is kept in the data directory for as
  * long as the runtimes, the kernel and the cgroup layout stay the same. Throws `runtime_unavailable` with every runtime's own words.
  */
-export async function chooseRuntime(context: ProbeContext): Promise<OciRuntime> {
-  const runtimes = await installedRuntimes(context.run);
-  if (runtimes.length === 0) {
-    throw new AppError('runtime_unavailable', 'no OCI runtime is installed: apt-get install runc');
-  }
-  const path = join(context.installation.dataDir, 'runtime-probe.json');
-  const circumstances = [probeVersion, release(), context.hierarchy.mode, ...runtimes.map(({ label }) => label)].join(
-    ' / ',
-  );
+export async function chooseRuntime<Runtime extends { readonly label: string }>(
+  { installation, hierarchy }: Pick<ContainerContext, 'installation' | 'hierarchy'>,
+  { runtimes, contextOf, keptIn, hint }: ProbeOptions<Runtime>,
+): Promise<Runtime> {
+  const path = join(installation.dataDir, keptIn);
+  const circumstances = [probeVersion, release(), hierarchy.mode, ...runtimes.map(({ label }) => label)].join(' / ');
   const kept = await readKept(path, circumstances);
   const known = runtimes.find(({ label }) => label === kept);
   if (known) return known;
   const failures: string[] = [];
   for (const runtime of runtimes) {
-    const vessels = { ...context, runtime };
-    const failure = await probe({ ...vessels, takeVessel: (egress) => startVessel(vessels, egress) });
+    const failure = await probe(contextOf(runtime));
     if (failure === null) {
       await keep(path, { circumstances, label: runtime.label });
       return runtime;
     }
     failures.push(`${runtime.label}: ${failure}`);
   }
-  const hint = 'on a machine with cgroups v1 or hybrid only runc works: apt-get install runc';
   throw new AppError(
     'runtime_unavailable',
     `no OCI runtime can start a capsule here (${hint}). ${failures.join('; ')}`,

@@ -1,0 +1,113 @@
+import { chown, mkdir } from 'node:fs/promises';
+import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import { openCgroup } from './cgroup-capsule.ts';
+import type { BeginCapsule } from './container-create.ts';
+import { diskMount, makeDiskDirs } from './container-disk.ts';
+import type { BodyParts } from './container-driver.ts';
+import { asAppError } from './container-errors.ts';
+import { type CapsuleLayout, newVesselId, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
+import { findInit } from './container-process.ts';
+import { removeVessels, type Vessel } from './container-vessel.ts';
+import { connectGuest } from './guest-channel.ts';
+import { writeGvisorBundle } from './gvisor-bundle.ts';
+import { type GvisorRuntime, launchGvisor, placesIn, runscArgv } from './gvisor-launch.ts';
+import { idMap } from './id-map.ts';
+import type { MachineSpec } from './machine-driver.ts';
+import { makeCgroup } from './microvm-cgroup.ts';
+import { type NetworkSlot, namespacePath } from './network-slot.ts';
+
+/** What it takes to start gVisor's vessels. */
+export interface GvisorVessels extends BodyParts {
+  readonly runtime: GvisorRuntime;
+}
+
+const startTimeoutMs = 30_000;
+const greetingTimeoutMs = 10_000;
+/** gVisor's own memory, and that of the program that starts it, besides what the capsule may take. */
+const ownMemoryBytes = 64 * 2 ** 20;
+/** Threads of gVisor's own, and out here for each that a capsule may have. */
+const ownThreads = 192;
+const threadsEach = 2;
+
+/** Begins capsules anew, or where the memory in `imageDir` stopped; on any failure nothing is left but the disk. */
+export function beginGvisor(context: GvisorVessels, imageDir: string | null = null): BeginCapsule {
+  return (spec, disk) => {
+    const layout = vesselLayoutOf(context.installation, newVesselId());
+    return context.startGate(async () => {
+      const slot = spec.egress === 'internet' ? await context.network.pool.acquire() : null;
+      crashPoint('vessel.connected');
+      try {
+        return await start(context, { spec, disk, layout, slot, imageDir });
+      } catch (error) {
+        await removeVessels(context, [layout]);
+        if (slot) await context.network.pool.discard(slot.number);
+        throw asAppError(error, 'provision_failed', 'a gVisor capsule could not be started');
+      }
+    });
+  };
+}
+
+interface Beginning {
+  readonly spec: MachineSpec;
+  readonly disk: CapsuleLayout;
+  readonly layout: VesselLayout;
+  readonly slot: NetworkSlot | null;
+  readonly imageDir: string | null;
+}
+
+async function start(context: GvisorVessels, { spec, disk, layout, slot, imageDir }: Beginning): Promise<Vessel> {
+  const { runDir, bundleDir, pidFile, vesselId } = layout;
+  const places = placesIn(layout);
+  await mkdir(runDir, { mode: 0o710 });
+  await chown(runDir, 0, idMap.baseId);
+  await mkdir(places.rootDir);
+  await makeDiskDirs(disk);
+  const binds = spec.readOnlyBinds.map(({ from, to }, index) => ({ from, to, at: places.shownDir(index) }));
+  await writeGvisorBundle({
+    ...{ ...places, layout, spec, binds, networkNamespace: slot?.namespace ?? null },
+    ...{ cgroupMode: context.hierarchy.mode, maxOpenFiles: context.maxOpenFiles },
+  });
+  const groupFiles = await makeCgroup(context.hierarchy, layout.cgroupPath, limitsOf(spec.shape));
+  crashPoint('vessel.prepared');
+  const begin = imageDir === null ? ['run'] : ['restore', '--image-path', imageDir];
+  await launchGvisor(context.run, {
+    ...{ layout, groupFiles, timeoutMs: startTimeoutMs, namespacePath: slot && namespacePath(slot) },
+    disk: diskMount(disk, [...spec.layers, context.skeletonDir]),
+    shown: [
+      { from: context.agentPath, at: places.agentPath },
+      { from: context.network.resolvConfPath, at: places.resolvConfPath },
+      ...binds,
+    ],
+    argv: [
+      ...runscArgv(context.runtime, layout, slot !== null),
+      ...[...begin, '--detach', '--bundle', bundleDir, '--pid-file', pidFile, vesselId],
+    ],
+  });
+  crashPoint('vessel.started');
+  const vessel = await meetGvisor(context, layout, slot);
+  if (vessel === null) throw new AppError('provision_failed', 'gVisor ended at once');
+  return vessel;
+}
+
+/** What is counted is gVisor with all it holds for the capsule, its programs' memory above all. */
+function limitsOf({ memoryBytes, cpus, pids }: MachineSpec['shape']) {
+  return { memoryBytes: memoryBytes + ownMemoryBytes, cpus, pids: ownThreads + threadsEach * pids };
+}
+
+/** Connects to the agent of a vessel; null when its gVisor is dead, `provision_failed` when it does not answer. */
+export async function meetGvisor(
+  { hierarchy }: Pick<GvisorVessels, 'hierarchy'>,
+  layout: VesselLayout,
+  slot: NetworkSlot | null,
+): Promise<Vessel | null> {
+  const cgroup = openCgroup(hierarchy, layout.cgroupPath);
+  const init = await findInit(layout, await cgroup.processes());
+  if (init === null) return null;
+  const guest = await connectGuest(placesIn(layout).pipes, { greetingTimeoutMs }).catch((cause: unknown) => {
+    throw new AppError('provision_failed', 'the agent does not answer', { cause });
+  });
+  crashPoint('agent.greeted');
+  // gVisor takes the addresses out of the namespace.
+  return { layout, cgroup, init, guest, slot, keepsSlot: false };
+}
