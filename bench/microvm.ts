@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { chooseAccelerator } from '../host/accelerator-probe.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from '../host/machine-driver.ts';
 import { createMicrovmDriver, type MicrovmDriver } from '../host/microvm-driver.ts';
+import { type DriverUnderTest, openDriverRig } from '../host/test/driver-rig.ts';
 import { testKitsDir } from '../host/test/test-kit.ts';
-import { type DriverRig, needsRoot, openCapsules, openDriverRig, runInside } from './capsules.ts';
+import { needsRoot, openCapsules, runInside } from './capsules.ts';
 import { pssMib } from './process-memory.ts';
 import type { Bench, Measured, Row, Series } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
@@ -40,7 +41,7 @@ function needsKit(): string | null {
   );
 }
 
-interface Microvms extends DriverRig<MicrovmDriver> {
+interface Microvms extends DriverUnderTest<MicrovmDriver> {
   /** What the figures hold for: `KVM`, `TCG`. */
   readonly accelerator: string;
 }

@@ -6,7 +6,7 @@ import { expectNothingLeft } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
 import { makeTinyImage } from './tiny-image.ts';
 
-/** A driver on a directory of its own, as the suites of every driver want it. */
+/** A driver on a directory of its own, as the suites of every driver, and the bench, want it. */
 export interface DriverUnderTest<Driver extends MachineDriver = MachineDriver> {
   readonly driver: Driver;
   readonly dataDir: string;
@@ -23,7 +23,11 @@ export async function openDriverRig<Driver extends MachineDriver>(
   open: (dataDir: string) => Promise<Driver>,
 ): Promise<DriverUnderTest<Driver>> {
   const { dataDir, imageDir } = await makeDataDir();
-  const driver = await open(dataDir);
+  const remove = () => rm(dataDir, { recursive: true, force: true });
+  const driver = await open(dataDir).catch(async (error) => {
+    await remove();
+    throw error;
+  });
   return {
     driver,
     dataDir,
@@ -33,7 +37,7 @@ export async function openDriverRig<Driver extends MachineDriver>(
       for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
       await driver.close();
       await expectNothingLeft(dataDir);
-      await rm(dataDir, { recursive: true, force: true });
+      await remove();
     },
   };
 }

@@ -1,7 +1,7 @@
-import { expect } from 'vitest';
+import { deepStrictEqual } from 'node:assert';
 import { leaked, type ResourceSnapshot, snapshotResources } from '../leak-check.ts';
 
 /** Fails with the list of what the capsules of `dataDir` left on this machine; `before` is what was there to begin with. */
 export async function expectNothingLeft(dataDir: string, before: ResourceSnapshot = new Set()): Promise<void> {
-  expect(leaked(before, await snapshotResources(dataDir))).toEqual([]);
+  deepStrictEqual(leaked(before, await snapshotResources(dataDir)), []);
 }
