@@ -25,8 +25,15 @@ watchCrashPoints((name) => {
 const driver = await createEmulatedDriver({ dataDir });
 const spec = smallSpec('orphan', image, { egress: 'internet' });
 const machine = await driver.create(spec);
-const script = 'i=0; while :; do i=$((i+1)); echo $i; echo $i > /dev/shm/count; sleep 0.05; done';
-await machine.guest.exec({ argv: ['/bin/sh', '-c', script], env: { PATH: '/bin' }, cwd: '/', processId: 7 });
+const script = 'i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo $i; sleep 0.05; done';
+const counting = await machine.guest.exec({
+  argv: ['/bin/sh', '-c', script],
+  env: { PATH: '/bin' },
+  cwd: '/',
+  processId: 7,
+});
+// Whoever looks finds that it counts already.
+for await (const _ of counting.output()) break;
 if (scene === 'none') {
   console.log('ready');
   setInterval(() => {}, 1_000);
