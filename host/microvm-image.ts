@@ -66,7 +66,7 @@ export async function readImage(
 ): Promise<VesselShape> {
   const text = await readFile(join(directory, 'machine.json'), 'utf8').catch(() => 'null');
   const facts: unknown = JSON.parse(text);
-  if (!isRecord(facts) || facts.version !== 1) throw new AppError('snapshot_failed', `${directory} holds no machine`);
+  if (!isRecord(facts) || facts.version !== 1) throw new AppError('snapshot_failed', 'it holds no machine');
   if (facts.accelerator !== accelerator || facts.qemuVersion !== kit.qemuVersion)
     throw new AppError(
       'snapshot_failed',

@@ -1,4 +1,4 @@
-import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { AppError, hasCode, messageOf } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { RunAssignment } from '@caisson/contracts/host-api';
 import type { ExecSpec } from './guest-link.ts';
@@ -58,7 +58,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
   async function keepMemory(layerId: string, machine: Machine | null): Promise<string> {
     if (machine === null) throw new AppError('snapshot_failed', 'the capsule ended before its memory was kept');
     const directory = layers.draft(layerId);
-    await memoryOf(driver).snapshot(machine.capsuleId, directory);
+    await memoryOf(driver, 'snapshot_failed').snapshot(machine.capsuleId, directory);
     return directory;
   }
 
@@ -66,7 +66,8 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
     adopt: ({ capsuleId }) => driver.adopt(capsuleId),
     async provision(assignment, { note, signal }) {
       await discard(assignment.capsuleId);
-      if (assignment.snapshot === 'memory') memoryOf(driver);
+      // Before anything is done in vain; elsewhere there may be such snapshots.
+      if (assignment.snapshot === 'memory') memoryOf(driver, 'provision_failed');
       const { driver: kind, runtime } = driver.capabilities;
       if (kind === 'microvm') await note(`in a virtual machine of its own: ${runtime}`);
       const stack = await buildStack(parts, assignment, { note, signal });
@@ -112,24 +113,27 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
   };
 }
 
-/** Throws `provision_failed` where there are no such snapshots: elsewhere there may be. */
-function memoryOf({ memory, capabilities }: MachineDriver): MemorySnapshots {
+/** Throws this code where there are no such snapshots. */
+function memoryOf(
+  { memory, capabilities }: MachineDriver,
+  code: 'provision_failed' | 'snapshot_failed',
+): MemorySnapshots {
   if (memory !== undefined) return memory;
-  throw new AppError('provision_failed', `this host (${capabilities.runtime}) cannot keep the memory of a capsule`);
+  throw new AppError(code, `this host (${capabilities.runtime}) cannot keep the memory of a capsule`);
 }
 
 /** A new capsule, or one that goes on in the midst of what ran in the one it starts from. */
 async function begin(driver: MachineDriver, { base }: RunAssignment, spec: MachineSpec): Promise<Machine> {
   const [directory] = spec.layers;
   if (!isFromMemory(base) || directory === undefined) return driver.create(spec);
-  return memoryOf(driver)
-    .restore(directory, spec)
-    .catch((cause: unknown) => {
-      if (!hasCode(cause, 'snapshot_failed')) throw cause;
-      const why = cause instanceof Error ? cause.message : '';
-      const message = `what ran in the step it builds in cannot go on here: ${why}; run the build again`;
-      throw new AppError('snapshot_missing', message, { cause });
-    });
+  try {
+    return await memoryOf(driver, 'snapshot_failed').restore(directory, spec);
+  } catch (cause) {
+    if (!hasCode(cause, 'snapshot_failed')) throw cause;
+    // Nor will it another time: what cannot be used is still there then.
+    const why = `what ran in the step it builds in cannot go on here: ${messageOf(cause)}; run the build again`;
+    throw new AppError('snapshot_missing', why, { cause });
+  }
 }
 
 function isFromMemory(base: RunAssignment['base']): boolean {
