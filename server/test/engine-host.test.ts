@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
 import { type EngineRig, engineRig } from './engine-rig.ts';
@@ -201,4 +202,24 @@ test('a host that has missed a heartbeat is given no new job, and keeps what it 
   expect(Object.values(await rig.jobs(build.id)).map(({ attempt }) => attempt)).toEqual(Array(6).fill(1));
   expect(other.taken).toHaveLength(6);
   silent.isCutOff = false;
+});
+
+test('a control plane that stops has told the host what is stored of it', async () => {
+  const host = scriptedHost(() => exited(0));
+  const [mayAnswer, asked] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { acknowledge } = host;
+  host.acknowledge = async (acks) => {
+    asked.resolve();
+    await mayAnswer.promise;
+    return acknowledge(acks);
+  };
+  rig = await engineRig([host]);
+  const { build } = await rig.build(single);
+  expect((await rig.ended(build.id)).status).toBe('passed');
+  await asked.promise;
+  const stopped = rig.engine.stop().then(() => 'stopped');
+  expect(await Promise.race([stopped, delay(1_000, 'waits')])).toBe('waits');
+  mayAnswer.resolve();
+  await stopped;
+  expect((await host.heartbeat()).leases).toEqual([]);
 });
