@@ -22,6 +22,8 @@ export interface ContainerContext extends RemainsContext {
   readonly begin: BeginCapsule;
   /** Connects to a vessel of an earlier process; null when its init is dead, throws when its agent does not answer. */
   readonly meet: (layout: VesselLayout, slot: NetworkSlot | null) => Promise<Vessel | null>;
+  /** Whether a capsule's memory is on disk, so that it must not go on as it is. */
+  readonly isAsleep: (layout: CapsuleLayout) => Promise<boolean>;
   /** Capsules this process holds. */
   readonly live: Map<string, Machine>;
   /** Ends of capsules that are under way. */
@@ -97,7 +99,7 @@ export function holdMachine(context: ContainerContext, layout: CapsuleLayout, ve
 }
 
 /**
- * Takes up a capsule of an earlier process; null when its init is dead or its agent does not answer. One that was paused is resumed,
+ * Takes up a capsule of an earlier process; null when its init is dead, its agent does not answer, or it is suspended. One that was paused is resumed,
  * since a frozen agent cannot answer.
  */
 export async function adoptCapsule(context: ContainerContext, capsuleId: string): Promise<Machine | null> {
@@ -105,7 +107,7 @@ export async function adoptCapsule(context: ContainerContext, capsuleId: string)
   if (held) return held;
   const layout = layoutOf(context.installation, capsuleId);
   const state = await readState(layout);
-  if (state === null) return null;
+  if (state === null || (await context.isAsleep(layout))) return null;
   const vesselLayout = vesselLayoutOf(context.installation, state.vesselId);
   const cgroup = openCgroup(context.hierarchy, vesselLayout.cgroupPath);
   if ((await cgroup.processes()).length === 0) return null;

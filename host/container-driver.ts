@@ -43,7 +43,7 @@ export interface ContainerDriverOptions {
 }
 
 /** Everything a container driver has before it is known which runtime starts its containers. */
-export type BodyParts = Omit<ContainerContext, 'begin' | 'meet'> &
+export type BodyParts = Omit<ContainerContext, 'begin' | 'meet' | 'isAsleep'> &
   Omit<VesselContext, 'runtime'> & { readonly skeletonDir: string };
 
 /** A container driver by its runtime. */
@@ -149,6 +149,7 @@ async function openBlankBody(parts: BodyParts, options: ContainerDriverOptions):
     ...parts,
     begin: beginByActivation(vessels, { skeletonDir: parts.skeletonDir, take }),
     meet: (layout, slot) => meetVessel(parts, layout, slot),
+    isAsleep: async () => false,
   });
   const runtime = await chooseRuntime(parts, {
     runtimes,

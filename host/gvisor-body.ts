@@ -1,6 +1,7 @@
 import type { BodyParts, ContainerBody } from './container-driver.ts';
 import type { GvisorRuntime } from './gvisor-launch.ts';
-import { beginGvisor, type GvisorVessels, meetGvisor } from './gvisor-vessel.ts';
+import { gvisorSnapshots, isSuspended } from './gvisor-snapshot.ts';
+import { beginGvisor, type GvisorVessels, takeUpGvisor } from './gvisor-vessel.ts';
 import { chooseRuntime } from './oci-probe.ts';
 import { prepareRunsc } from './runsc-kit.ts';
 
@@ -23,13 +24,13 @@ export async function openGvisorBody(parts: BodyParts, options: GvisorOptions): 
   const runtimes = platforms.map((platform) => ({ path, platform, label: `runsc ${version} (${platform})` }));
   const contextOf = (runtime: GvisorRuntime) => {
     const vessels: GvisorVessels = { ...parts, runtime };
-    const meet: ContainerBody['context']['meet'] = (layout, slot) => meetGvisor(vessels, layout, slot);
-    return { ...vessels, begin: beginGvisor(vessels), meet };
+    const meet: ContainerBody['context']['meet'] = (layout, slot) => takeUpGvisor(vessels, layout, slot);
+    return { ...vessels, begin: beginGvisor(vessels), meet, isAsleep: isSuspended };
   };
   const runtime = await chooseRuntime(parts, {
     ...{ runtimes, contextOf, keptIn: 'gvisor-probe.json' },
     hint: 'remove the kit of runsc, or use --driver container',
   });
   const context = contextOf(runtime);
-  return { context, label: runtime.label, blanks: null, memory: null };
+  return { context, label: runtime.label, blanks: null, memory: gvisorSnapshots(context) };
 }

@@ -32,6 +32,21 @@ export function runscArgv(
   ];
 }
 
+/** Calls the program for a vessel that runs. */
+export type Runsc = (words: readonly string[]) => Promise<unknown>;
+
+const callTimeoutMs = 600_000;
+
+/** The way to call `runsc` for a vessel; throws with its own words. */
+export function runscFor(
+  { runtime, run }: { readonly runtime: GvisorRuntime; readonly run: RunBriefly },
+  vessel: VesselLayout,
+  hasNetwork: boolean,
+): Runsc {
+  const argv = runscArgv(runtime, vessel, hasNetwork);
+  return (words) => run([...argv, ...words], { timeoutMs: callTimeoutMs });
+}
+
 /** Where a capsule finds what the host makes for it, all below the vessel's run directory. */
 export function placesIn({ runDir }: VesselLayout) {
   const pipes: GuestPipes = { toGuest: join(runDir, 'to-guest'), fromGuest: join(runDir, 'from-guest') };

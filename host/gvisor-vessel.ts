@@ -9,9 +9,10 @@ import { asAppError } from './container-errors.ts';
 import { type CapsuleLayout, newVesselId, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
 import { findInit } from './container-process.ts';
 import { removeVessels, type Vessel } from './container-vessel.ts';
+import { exists } from './exists.ts';
 import { connectGuest } from './guest-channel.ts';
 import { writeGvisorBundle } from './gvisor-bundle.ts';
-import { type GvisorRuntime, launchGvisor, placesIn, runscArgv } from './gvisor-launch.ts';
+import { type GvisorRuntime, launchGvisor, placesIn, runscArgv, runscFor } from './gvisor-launch.ts';
 import { idMap } from './id-map.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { makeCgroup } from './microvm-cgroup.ts';
@@ -62,7 +63,9 @@ async function start(context: GvisorVessels, { spec, disk, layout, slot, imageDi
   await mkdir(runDir, { mode: 0o710 });
   await chown(runDir, 0, idMap.baseId);
   await mkdir(places.rootDir);
-  await makeDiskDirs(disk);
+  // One that wakes has its disk.
+  if (await exists(disk.upperDir)) await mkdir(disk.workDir, { mode: 0o700 });
+  else await makeDiskDirs(disk);
   const binds = spec.readOnlyBinds.map(({ from, to }, index) => ({ from, to, at: places.shownDir(index) }));
   await writeGvisorBundle({
     ...{ ...places, layout, spec, binds, networkNamespace: slot?.namespace ?? null },
@@ -95,8 +98,22 @@ function limitsOf({ memoryBytes, cpus, pids }: MachineSpec['shape']) {
   return { memoryBytes: memoryBytes + ownMemoryBytes, cpus, pids: ownThreads + threadsEach * pids };
 }
 
+/**
+ * Takes up a vessel that may have been made to stand while its memory was kept; null when its gVisor is dead, `provision_failed` when
+ * its agent does not answer.
+ */
+export async function takeUpGvisor(
+  context: GvisorVessels,
+  layout: VesselLayout,
+  slot: NetworkSlot | null,
+): Promise<Vessel | null> {
+  // An error: it does not stand, or is dead.
+  await runscFor(context, layout, slot !== null)(['resume', layout.vesselId]).catch(() => {});
+  return meetGvisor(context, layout, slot);
+}
+
 /** Connects to the agent of a vessel; null when its gVisor is dead, `provision_failed` when it does not answer. */
-export async function meetGvisor(
+async function meetGvisor(
   { hierarchy }: Pick<GvisorVessels, 'hierarchy'>,
   layout: VesselLayout,
   slot: NetworkSlot | null,
