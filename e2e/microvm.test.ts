@@ -20,7 +20,7 @@ echo $! > /counter; until [ -e /dev/shm/count ]; do sleep 0.05; done; \${say}\`,
   { label: 'counter', snapshot: 'memory' },
 );
 const fork = (label: string) =>
-  counter.sh(\`\${say}; a=$(cat /dev/shm/count); sleep 1; b=$(cat /dev/shm/count); [ $b -gt $a ]\`, { label });
+  counter.sh(\`\${say}; a=$(cat /dev/shm/count); until [ $(cat /dev/shm/count) -gt $a ]; do sleep 0.1; done\`, { label });
 export default pipeline([fork('one'), fork('two')]);
 `;
 

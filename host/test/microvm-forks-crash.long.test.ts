@@ -29,7 +29,7 @@ const crashes = [...keeping.map((point) => ({ point, hit: 1 })), ...goingOn.map(
 
 const start = `(i=0; while :; do i=$((i+1)); echo $i > /dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.05; done) &
 echo $! > /counter; until [ -e /dev/shm/count ]; do sleep 0.05; done; echo counts`;
-const look = 'a=$(cat /dev/shm/count); sleep 1; b=$(cat /dev/shm/count); [ $b -gt $a ] && echo counts on';
+const look = 'a=$(cat /dev/shm/count); until [ $(cat /dev/shm/count) -gt $a ]; do sleep 0.1; done; echo counts on';
 
 /** A run and what was heard of it. */
 interface Known {
