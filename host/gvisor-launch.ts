@@ -1,11 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import type { DiskMount } from './container-disk.ts';
 import type { VesselLayout } from './container-layout.ts';
 import type { GuestPipes } from './guest-pipes.ts';
 import { idMap } from './id-map.ts';
 import type { RunBriefly } from './resident-programs.ts';
+import { ProgramError } from './run-program.ts';
 
 /** One way to run gVisor. */
 export interface GvisorRuntime {
@@ -37,14 +38,25 @@ export type Runsc = (words: readonly string[]) => Promise<unknown>;
 
 const callTimeoutMs = 600_000;
 
-/** The way to call `runsc` for a vessel; throws with its own words. */
+/** The way to call `runsc` for a vessel; throws `provision_failed` with what matters of its own words. */
 export function runscFor(
   { runtime, run }: { readonly runtime: GvisorRuntime; readonly run: RunBriefly },
   vessel: VesselLayout,
   hasNetwork: boolean,
 ): Runsc {
   const argv = runscArgv(runtime, vessel, hasNetwork);
-  return (words) => run([...argv, ...words], { timeoutMs: callTimeoutMs });
+  return (words) =>
+    run([...argv, ...words], { timeoutMs: callTimeoutMs }).catch((cause: unknown) => {
+      const said = cause instanceof ProgramError ? cause.stderr : messageOf(cause);
+      throw new AppError('provision_failed', `runsc: ${reasonIn(said)}`, { cause });
+    });
+}
+
+/** What it says goes on with the stack of every thread. */
+function reasonIn(said: string): string {
+  const removed = /gofer\.dentry\("([^"]*)"\)\.beforeSave: deleted/.exec(said)?.[1];
+  if (removed === undefined) return said.trim().split('\n')[0] ?? '';
+  return `a program has the file /${removed} open, which was removed, and gVisor cannot keep such a file`;
 }
 
 /** Where a capsule finds what the host makes for it, all below the vessel's run directory. */
@@ -86,8 +98,7 @@ export async function launchGvisor(run: RunBriefly, launch: Launch): Promise<voi
   const argv = [...enter, 'unshare', '--mount', '/bin/sh', '-ec', script, 'sh', ...words, ...lists];
   await run(argv, { cwd: disk.cwd, timeoutMs }).catch(async (cause: unknown) => {
     const said = await readFile(placesIn(layout).errorPath, 'utf8').catch(() => '');
-    const reason = said.trim().split('\n')[0] || (cause instanceof Error ? cause.message : String(cause));
-    throw new AppError('provision_failed', `runsc: ${reason}`, { cause });
+    throw new AppError('provision_failed', `runsc: ${reasonIn(said || messageOf(cause))}`, { cause });
   });
 }
 
