@@ -1,3 +1,4 @@
+import { messageOf } from '@caisson/contracts/app-error';
 import { type ExitCode, exitCodes } from './exit-codes.ts';
 
 interface CliErrorDetails {
@@ -27,4 +28,10 @@ export class CliError extends Error {
 /** For words of the command line, or settings, that make no sense. */
 export function usageError(message: string, hint?: string): CliError {
   return new CliError(message, { exitCode: exitCodes.usage, code: 'usage', ...(hint === undefined ? {} : { hint }) });
+}
+
+/** For a socket or port that cannot be had. */
+export function cannotListen(where: string, error: unknown, hint: string): CliError {
+  const message = `cannot listen on ${where}: ${messageOf(error)}`;
+  return new CliError(message, { exitCode: exitCodes.machine, code: 'cannot_listen', hint, cause: error });
 }

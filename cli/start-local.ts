@@ -48,11 +48,14 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
   await mkdir(join(dataDir, 'logs'), { recursive: true, mode: 0o700 });
   const logPath = join(dataDir, 'logs', 'caisson.log');
   const logger = await openLog(logPath);
+  const failed = new AbortController();
   const { postgres } = await launchPostgres(config, { log: logger, progress });
   // Beside each other, since neither needs the other to start.
   const parts = await Promise.allSettled([
     openControlPlane({ config, logger, postgres }),
-    hosts.length === 0 ? openHost({ dataDir, hostConfig, progress, isBrief, signal }) : null,
+    hosts.length === 0
+      ? openHost({ dataDir, hostConfig, progress, isBrief, signal: AbortSignal.any([signal, failed.signal]) })
+      : null,
   ]);
   const [controlPlane, opened] = parts.map((part) => (part.status === 'fulfilled' ? part.value : null)) as [
     ControlPlane | null,
@@ -88,6 +91,7 @@ export async function startLocal({ config, cli, progress, hosts, isBrief, signal
       close,
     };
   } catch (error) {
+    failed.abort();
     await close({ end: true }).catch(() => {});
     throw error;
   }

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { ir } from './builds.ts';
 import { reportMs } from './report.ts';
 import { expectCleared, type Rig, startRig } from './rig.ts';
@@ -58,4 +58,22 @@ test('a second Ctrl-C ends at once, and the next start gives the job out again',
   const { build, jobs } = await again.builds.ended(number);
   expect({ build: build.state, job: jobs.a?.state }).toEqual({ build: 'passed', job: 'passed' });
   expect(await again.builds.log(number, 'a', 'stdout')).toBe('begun\nbegun\nended\n');
+});
+
+test('a port or socket that cannot be had is an error, and nothing of the start stays', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  onTestFinished(() => void other.close());
+  const { port } = other.address() as AddressInfo;
+  for (const words of [
+    ['up', '--port', String(port)],
+    ['host', '--socket', '/proc/nowhere/host.sock'],
+  ]) {
+    const program = rig.start(['--json', ...words]);
+    expect(await program.ended).toBe(4);
+    expect(JSON.parse(program.stdout())).toMatchObject({
+      error: { code: 'cannot_listen', message: expect.stringMatching(/^cannot listen on /) },
+    });
+    await expectCleared(rig.dataDir);
+  }
 });

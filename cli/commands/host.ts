@@ -6,6 +6,7 @@ import { readHostConfig } from '@caisson/host/config';
 import { startHost } from '@caisson/host/start-host';
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
+import { cannotListen } from '../cli-error.ts';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { renderTools } from '../installation.ts';
@@ -45,12 +46,17 @@ export function registerHost(program: Command, context: CliContext): void {
         tools: renderTools,
         progress: (line) => context.stderr.write(`${line}\n`),
       });
-      const server = await serveHostApi(host, address);
-      const event = { kind: 'host', [address.kind === 'socket' ? 'socket' : 'address']: where };
-      print(context, event, `listening on ${where}\n`);
-      await aborted(stops.first);
-      await server.close();
-      // Its capsules run on: the next host on this data directory takes them up.
-      await host.close({ end: false });
+      try {
+        const server = await serveHostApi(host, address).catch((error: unknown) => {
+          throw cannotListen(where, error, 'name another place with --socket or --listen');
+        });
+        const event = { kind: 'host', [address.kind === 'socket' ? 'socket' : 'address']: where };
+        print(context, event, `listening on ${where}\n`);
+        await aborted(stops.first);
+        await server.close();
+      } finally {
+        // Its capsules run on: the next host on this data directory takes them up.
+        await host.close({ end: false });
+      }
     });
 }

@@ -1,5 +1,6 @@
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
+import { cannotListen } from '../cli-error.ts';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -57,6 +58,9 @@ async function up(context: CliContext, options: UpOptions): Promise<void> {
   });
   const local = await started.catch((error: unknown) => {
     if (stops.first.aborted) return null;
+    if (error instanceof Error && 'syscall' in error && error.syscall === 'listen') {
+      throw cannotListen(`${config.address}:${config.port}`, error, 'name another port with --port');
+    }
     throw error;
   });
   done();
