@@ -12,6 +12,7 @@ import { noHistory, type Run, type RunHistory, startRun } from './run.ts';
 import { createJournal, openJournal, type RunJournal } from './run-journal.ts';
 import type { Provisioner } from './run-provision.ts';
 import { watchRuns } from './run-watch.ts';
+import { removeStrays, type StrayCapsules } from './stray-capsules.ts';
 
 /** A host that runs in this process. */
 export interface Host extends HostApi {
@@ -31,6 +32,8 @@ export interface HostParts {
   readonly provisioner: Provisioner;
   /** Default: one with the usual interval and reserve. */
   readonly diskWatch?: DiskWatch;
+  /** Gets lines about what does not keep the host from its work, but is not as it has to be. */
+  readonly warn?: (line: string) => void;
 }
 
 /** A run as the watcher sees it. */
@@ -69,7 +72,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
     run.finished.catch(() => {});
   }
 
-  await recover(parts, runsDir, {
+  const strays = await recover(parts, runsDir, {
     begin,
     keep: (journal) => runs.set(journal.assignment.leaseId, { ...watched(journal), run: null }),
   });
@@ -90,13 +93,12 @@ export async function createHost(parts: HostParts): Promise<Host> {
   return {
     describe: async () => parts.description,
     async heartbeat() {
-      const { lack } = await diskRoom(parts.dataDir);
-      // What nobody needs now goes before anybody has to wait.
-      if (lack !== null) void parts.layers.collect().catch(() => {});
+      void strays.retry();
+      const refused = await refusal(parts);
       return {
         hostId: parts.description.hostId,
         leases: [...runs.values()].map(({ journal: { assignment } }) => leaseOf(assignment)),
-        ...(lack === null ? {} : { refuses: lack }),
+        ...refused,
       };
     },
     hasBlob: (digest) => parts.sources.has(digest),
@@ -129,11 +131,21 @@ export async function createHost(parts: HostParts): Promise<Host> {
       await letGo([...runs.values()], end);
       if (end) await heard(lastWordsMs);
       watcher.close();
+      await strays.retry();
       await parts.driver.close();
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
       await over.close();
     },
   };
+}
+
+/** Why there should be no further runs now; nothing when there may be. */
+async function refusal({ dataDir, layers }: HostParts): Promise<{ readonly refuses?: string }> {
+  const { lack } = await diskRoom(dataDir);
+  if (lack === null) return {};
+  // What nobody needs now goes before anybody has to wait.
+  void layers.collect().catch(() => {});
+  return { refuses: lack };
 }
 
 type HostRun = WatchedRun & { readonly run: Run | null };
@@ -178,7 +190,7 @@ async function recover(
   parts: HostParts,
   runsDir: string,
   take: { begin: (journal: RunJournal, history: RunHistory) => void; keep: (journal: RunJournal) => void },
-): Promise<void> {
+): Promise<StrayCapsules> {
   const owned = new Set<string>();
   for (const name of await readdir(runsDir)) {
     if (name.startsWith('.tmp-')) {
@@ -194,11 +206,8 @@ async function recover(
       take.begin(journal, await historyOf(journal));
     }
   }
-  for (const capsuleId of await parts.provisioner.list()) {
-    if (owned.has(capsuleId)) continue;
-    await parts.provisioner.discard(capsuleId);
-    crashPoint('recover.discarded');
-  }
+  const strays = (await parts.provisioner.list()).filter((capsuleId) => !owned.has(capsuleId));
+  return removeStrays(strays, { discard: parts.provisioner.discard, warn: parts.warn ?? (() => {}) });
 }
 
 /** What the journal says a run has done so far. */

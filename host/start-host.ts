@@ -67,17 +67,21 @@ async function start(options: StartHostOptions, releaseLock: () => Promise<void>
 
 async function startWith(
   { driver, choice, networkProblem, prepareLayer }: OpenedDriver,
-  { dataDir, config, tools }: StartHostOptions,
+  { dataDir, config, tools, progress: warn = () => {} }: StartHostOptions,
   releaseLock: () => Promise<void>,
 ): Promise<StartedHost> {
-  const layers = await createLayerStore({ dataDir, budgetBytes: config.diskBudgetBytes, driver: choice.driver });
+  const layers = await createLayerStore({
+    dataDir,
+    budgetBytes: config.diskBudgetBytes,
+    driver: driver.capabilities.driver,
+  });
   const images = await createImageStore({ dataDir, layers, aliases: config.imageAliases });
   const sources = await createSourceStore({ dataDir, layers });
   await clearToolDrafts(dataDir);
   const toolsLayer = onceSucceeded(() => createToolsLayer({ dataDir, ...tools }));
   const provisioner = makeProvisioner({ driver, layers, images, sources, tools: toolsLayer });
   const description = await describe(dataDir, driver);
-  const host = await createHost({ description, dataDir, driver, layers, sources, provisioner });
+  const host = await createHost({ description, dataDir, driver, layers, sources, provisioner, warn });
   return {
     ...host,
     networkProblem,

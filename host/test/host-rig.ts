@@ -38,6 +38,7 @@ interface RigOptions {
   readonly watch?: DiskWatchOptions;
   /** Another driver than containers. */
   readonly driver?: MachineDriver;
+  readonly warn?: (line: string) => void;
 }
 
 export async function openHostRig(dataDir: string, options: RigOptions = {}): Promise<HostRig> {
@@ -64,7 +65,8 @@ export async function openHostRig(dataDir: string, options: RigOptions = {}): Pr
     capacity: { cpus: 8, memoryBytes: 2 ** 33, diskBytes: 2 ** 36 },
   } as const;
   const diskWatch = createDiskWatch(options.watch);
-  const host = await createHost({ description, dataDir, driver, layers, sources, provisioner, diskWatch });
+  const { warn = () => {} } = options;
+  const host = await createHost({ description, dataDir, driver, layers, sources, provisioner, diskWatch, warn });
   await layers.hold('tiny', 'rig');
   const messages = new Map<string, RunMessage[]>();
   let changed = Promise.withResolvers<void>();
