@@ -5,8 +5,8 @@ import { serveHostApi } from '@caisson/contracts/host-server';
 import { readHostConfig } from '@caisson/host/config';
 import { startHost } from '@caisson/host/start-host';
 import { readConfig } from '@caisson/server/config';
-import type { Command } from 'commander';
-import { cannotListen } from '../cli-error.ts';
+import { type Command, Option } from 'commander';
+import { cannotListen, usageError } from '../cli-error.ts';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
 import { renderTools } from '../installation.ts';
@@ -32,12 +32,19 @@ export function registerHost(program: Command, context: CliContext): void {
     .addOption(dataDirOption)
     .addOption(driverOption)
     .option('--socket <path>', 'where to listen (default <data-dir>/host.sock)')
-    .option('--listen <address:port>', 'answer there instead; needs CAISSON_HOST_TOKEN on both sides')
+    .addOption(
+      new Option('--listen <address:port>', 'answer there instead; needs CAISSON_HOST_TOKEN on both sides').conflicts(
+        'socket',
+      ),
+    )
     .action(async (options: HostOptions) => {
       const { environment } = context.config;
       const dataDir = options.dataDir ?? readConfig(environment).dataDir;
       const where = options.listen ?? options.socket ?? join(dataDir, 'host.sock');
       const address = readHostAddress(where, context.config.hostToken);
+      if (options.listen !== undefined && address.kind === 'socket') {
+        throw usageError(`--listen ${where}: it must be address:port`);
+      }
       const stops = onStop();
       await mkdir(dataDir, { recursive: true });
       const host = await startHost({

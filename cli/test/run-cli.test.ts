@@ -74,6 +74,7 @@ test.for([
 test.for([
   { words: ['run', 'no/where'], environment: {}, message: 'no/where is neither a folder nor the slug of a pipeline' },
   { words: ['run', 'slug', '--dir', '/no/where'], environment: {}, message: '/no/where is not a folder' },
+  { words: ['host', '--listen', 'x'], environment: {}, message: '--listen x: it must be address:port' },
   { words: ['run', '--env', 'x'], environment: {}, message: '--env x: it must be NAME=value' },
   { words: ['render', '/no/where'], environment: {}, message: '/no/where is not a folder' },
   { words: ['pipelines', '/no/where'], environment: {}, message: '/no/where is not a folder' },
