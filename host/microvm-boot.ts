@@ -10,6 +10,7 @@ import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { countDisks, disksOf, type MachineDisks } from './microvm-disk.ts';
 import { greet, greetLater } from './microvm-greeting.ts';
+import { countMemoryKills } from './microvm-guest.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import { makeMicrovmMachine } from './microvm-machine.ts';
 import { changeMicrovmState, readMicrovmState, writeMicrovmState } from './microvm-state.ts';
@@ -33,6 +34,8 @@ const adoptTimeoutMs = 30_000;
 export interface Beginning extends Omit<WaitingClone, 'ramPath'> {
   /** The memory it began with; null when it booted by itself. */
   readonly ramPath: string | null;
+  /** It goes on from what ran in another machine. */
+  readonly isFork: boolean;
   /** What it has to hear before anything runs in it; null when it knows. */
   readonly words: ((disks: MachineDisks) => readonly string[]) | null;
 }
@@ -89,14 +92,14 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
     const kind = { shape: usual, cpus: spec.shape.cpus };
     const clone =
       (await context.clones?.take(kind)) ?? (await cloneVessel(context, { ...kind, ...template, of: 'template' }));
-    return { ...clone, words: wordsFor };
+    return { ...clone, isFork: false, words: wordsFor };
   }
   const all = await disks;
   const words = wordsFor(all);
   const beginning = { kind: 'boot', initramfsPath: context.initramfsPath, words, sharesMemory: false } as const;
   const shape = vesselShapeOf(spec, all.disks.length);
   const vessel = await startVessel(context, { shape, cpus: spec.shape.cpus, beginning, ramPath: null });
-  return { vessel, guest: greetLater(vessel, context.bootTimeoutMs), ramPath: null, words: null };
+  return { vessel, guest: greetLater(vessel, context.bootTimeoutMs), ramPath: null, isFork: false, words: null };
 }
 
 interface Settlement {
@@ -110,9 +113,10 @@ async function settle(context: MicrovmContext, { layout, disks, beginning }: Set
   const { vessel } = beginning;
   await claim(context, layout, beginning);
   const guest = await startGuest(context, disks, beginning).catch((cause: unknown) => explain(vessel, cause));
-  await changeMicrovmState(layout, { phase: 'running' });
+  const inheritedKills = beginning.isFork ? await countMemoryKills(guest) : 0;
+  await changeMicrovmState(layout, { phase: 'running', inheritedKills });
   crashPoint('microvm.runs');
-  return holdMachine(context, { layout, vessel, guest });
+  return holdMachine(context, { layout, vessel, guest, inheritedKills });
 }
 
 async function startGuest(
@@ -152,6 +156,7 @@ async function claim(
       shape: vessel.shape,
       networkSlot: vessel.slot?.number ?? null,
       isDiskWhole: false,
+      inheritedKills: 0,
     });
   });
   crashPoint('microvm.claimed');
@@ -161,12 +166,13 @@ interface Holding {
   readonly layout: MicrovmLayout;
   readonly vessel: MicrovmVessel;
   readonly guest: GuestLink;
+  readonly inheritedKills: number;
 }
 
 /** The machine as the port has it, from now on among those this process holds. */
-export function holdMachine(context: MicrovmContext, { layout, vessel, guest }: Holding): Machine {
+export function holdMachine(context: MicrovmContext, { layout, vessel, guest, inheritedKills }: Holding): Machine {
   const machine = makeMicrovmMachine({
-    ...{ layout, vessel, guest },
+    ...{ layout, vessel, guest, inheritedKills },
     onDiskWhole: () => changeMicrovmState(layout, { isDiskWhole: true }),
     removeVessel: () => removeVessel(context, vessel.layout.vesselId),
     releaseNetwork: (isClean) => releaseNetwork(context, layout, isClean),
@@ -193,7 +199,7 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
     const guest = await greet(vessel, adoptTimeoutMs);
     // Its programs may stand by themselves, and its clock be behind.
     await guest.identify([]);
-    return holdMachine(context, { layout, vessel, guest });
+    return holdMachine(context, { layout, vessel, guest, inheritedKills: state.inheritedKills });
   } catch {
     vessel.qemu.qmp.close();
     return null;

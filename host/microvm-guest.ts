@@ -47,17 +47,17 @@ export async function holdGuest(guest: GuestLink): Promise<void> {
   });
 }
 
-/** Whether the guest's kernel killed something for want of memory; false when the guest does not say. */
-export async function wasGuestOutOfMemory(guest: GuestLink): Promise<boolean> {
+/** How much the guest's kernel has killed for want of memory; 0 when the guest does not say. */
+export async function countMemoryKills(guest: GuestLink): Promise<number> {
   const read = async () => {
     let text = '';
     for await (const bytes of guest.readFile('/sys/fs/cgroup/capsule/memory.events')) {
       text += Buffer.from(bytes).toString('latin1');
       if (text.length > eventsBytesMax) break;
     }
-    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0) > 0;
+    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
   };
-  return within(read(), answerTimeoutMs).catch(() => false);
+  return within(read(), answerTimeoutMs).catch(() => 0);
 }
 
 /** Whether a sixty-fourth of the machine's disk or less is free; false when the guest does not say. */

@@ -1,7 +1,7 @@
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineDeath } from './machine-driver.ts';
-import { isGuestDiskFull, syncGuest, wasGuestOutOfMemory } from './microvm-guest.ts';
+import { countMemoryKills, isGuestDiskFull, syncGuest } from './microvm-guest.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
 import type { MicrovmVessel } from './microvm-vessel.ts';
 import { countSockets } from './network-sockets.ts';
@@ -10,6 +10,8 @@ interface MicrovmParts {
   readonly layout: MicrovmLayout;
   readonly vessel: MicrovmVessel;
   readonly guest: GuestLink;
+  /** How much had been killed for want of memory in the machine it goes on from. */
+  readonly inheritedKills: number;
   /** Called when everything the machine wrote is on its disk, before it is stopped for its disk to be kept. */
   readonly onDiskWhole: () => Promise<void>;
   /** Kills what runs of it and removes all of that but its network. */
@@ -36,7 +38,7 @@ export function makeMicrovmMachine(parts: MicrovmParts): HeldMachine {
   let isBeingStopped = false;
   let outOfMemory = false;
   const readOutOfMemory = async () => {
-    outOfMemory ||= (await cgroup.outOfMemory()) || (await wasGuestOutOfMemory(guest));
+    outOfMemory ||= (await cgroup.outOfMemory()) || (await countMemoryKills(guest)) > parts.inheritedKills;
     return outOfMemory;
   };
   const takeDown = async (keepsDisk: boolean) => {

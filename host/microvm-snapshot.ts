@@ -103,7 +103,8 @@ async function cloneImage(context: MicrovmContext, image: MemoryImage, cpus: num
 }
 
 async function cloneSnapshot(context: MicrovmContext, directory: string, spec: MachineSpec): Promise<Beginning> {
-  return { ...(await cloneImage(context, memoryImageIn(directory), spec.shape.cpus)), words: () => nameWords(spec) };
+  const clone = await cloneImage(context, memoryImageIn(directory), spec.shape.cpus);
+  return { ...clone, isFork: true, words: () => nameWords(spec) };
 }
 
 /** Beside the disk, so that both go together. */
@@ -153,7 +154,7 @@ async function wake(context: MicrovmContext, spec: MachineSpec): Promise<Machine
     await dropVessel(context, vessel);
     throw error;
   }
-  const machine = holdMachine(context, { layout, vessel, guest: await guest });
+  const machine = holdMachine(context, { layout, vessel, guest: await guest, inheritedKills: state.inheritedKills });
   await machine.guest.identify([]);
   await rm(suspendedImage(layout), { recursive: true, force: true });
   return machine;

@@ -22,6 +22,8 @@ export interface MicrovmState {
   readonly networkSlot: number | null;
   /** Whether everything it wrote had reached its disk when it was stopped; a machine that was killed lost what its kernel held back. */
   readonly isDiskWhole: boolean;
+  /** How much had been killed for want of memory in the machine it goes on from. */
+  readonly inheritedKills: number;
 }
 
 export async function writeMicrovmState(layout: MicrovmLayout, state: MicrovmState): Promise<void> {
@@ -43,6 +45,7 @@ export async function readMicrovmState(layout: MicrovmLayout): Promise<MicrovmSt
       shape: readVesselShape(state.shape),
       networkSlot: Number.isInteger(state.networkSlot) ? Number(state.networkSlot) : null,
       isDiskWhole: state.isDiskWhole === true,
+      inheritedKills: Number.isInteger(state.inheritedKills) ? Number(state.inheritedKills) : 0,
     };
   } catch {
     return null;

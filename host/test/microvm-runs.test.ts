@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,6 +38,17 @@ describe.skipIf(problem !== null)('a run in a virtual machine', () => {
     ]);
     expect(memory).toMatchObject({ outcome: 'failed', code: 'out_of_memory' });
     expect(disk).toMatchObject({ outcome: 'failed', code: 'disk_full', message: expect.stringContaining('64 MiB') });
+  });
+
+  it('on a snapshot that holds memory has nothing to do with what was killed there for want of it', async () => {
+    const [sealAs, memory] = [randomUUID(), 'dd if=/dev/zero of=/dev/null bs=200M count=1'];
+    const parent = await rig.run(`${memory}; true`, { shape, sealAs, snapshot: 'memory' });
+    expect(parent).toMatchObject({ outcome: 'exited', exitCode: 0 });
+    const base = { layerId: sealAs, snapshot: 'memory' } as const;
+    const failed = await rig.run('exit 3', { shape, base });
+    expect(failed).toMatchObject({ outcome: 'exited', exitCode: 3 });
+    const killed = await rig.run(memory, { shape, base });
+    expect(killed).toMatchObject({ outcome: 'failed', code: 'out_of_memory' });
   });
 
   it('that takes too long, is canceled, or says too much is held to that', async () => {
