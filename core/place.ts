@@ -108,7 +108,7 @@ const noMemoryHost: Placement = {
   reason: 'no_host',
   message:
     'This step, or one that builds in it, is to keep its memory (snapshot: "memory"), and no host that is there can ' +
-    'do that. Start one with --driver microvm.',
+    'do that. Start one with --driver microvm or --driver gvisor.',
 };
 const noCapacity: Placement = { ok: false, reason: 'no_capacity', message: 'Every host that could take it is busy.' };
 const snapshotHostGone: Placement = {

@@ -1,9 +1,9 @@
 import { AppError } from '@caisson/contracts/app-error';
 
 /** What runs capsules, as it is asked for. */
-export type DriverWish = 'auto' | 'container' | 'microvm';
+export type DriverWish = 'auto' | 'container' | 'gvisor' | 'microvm';
 /** Every one of them. */
-export const driverWishes: readonly DriverWish[] = ['auto', 'container', 'microvm'];
+export const driverWishes: readonly DriverWish[] = ['auto', 'container', 'gvisor', 'microvm'];
 
 /** Settings of a host, from the environment. `docs/configuration.md` describes each variable. */
 export interface HostConfig {

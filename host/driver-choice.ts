@@ -6,8 +6,8 @@ import { findQemuKit } from './qemu-kit.ts';
 
 /** What runs capsules here. */
 export interface DriverChoice {
-  readonly driver: 'container' | 'microvm';
-  /** Of micro-virtual machines; null for containers. */
+  readonly driver: 'container' | 'gvisor' | 'microvm';
+  /** Of micro-virtual machines; null for the others. */
   readonly accelerator: Accelerator | null;
   /** Why, for people. */
   readonly reason: string;
@@ -17,7 +17,7 @@ export interface ChoiceOptions {
   readonly wish: DriverWish;
   /** The host's own data directory. */
   readonly dataDir: string;
-  /** Where QEMU is kept; null for the data directory. */
+  /** Where QEMU and gVisor are kept; null for the data directory. */
   readonly kitsDir: string | null;
   /** Gets short lines while QEMU is fetched or a guest is booted. */
   readonly progress?: (line: string) => void;
@@ -40,6 +40,7 @@ export async function chooseDriver(options: ChoiceOptions): Promise<DriverChoice
   const { microvmDir, kitsDir } = microvmPlaces(options);
   const probe = { dataDir: microvmDir, kitsDir, ...(progress ? { progress } : {}) };
   if (wish === 'container') return container('asked for');
+  if (wish === 'gvisor') return { driver: 'gvisor', accelerator: null, reason: 'asked for' };
   if (wish === 'microvm') {
     const { chooseAccelerator, describeChoice } = await import('./accelerator-probe.ts');
     const choice = await chooseAccelerator(probe);

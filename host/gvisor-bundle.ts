@@ -11,6 +11,7 @@ import {
   sealed,
   tmpfs,
 } from './oci-bundle.ts';
+import { refusalProfile } from './oci-seccomp.ts';
 
 export interface GvisorBundleOptions extends BundleOptions {
   readonly spec: MachineSpec;
@@ -53,6 +54,10 @@ function gvisorConfig(options: GvisorBundleOptions): object {
       ...fileMounts(options),
       ...options.binds.map(({ at, to }) => bind(at, to, ['nosuid', 'nodev'])),
     ],
-    linux: { ...linux, namespaces: linux.namespaces.filter(({ type }) => type !== 'cgroup') },
+    linux: {
+      ...linux,
+      seccomp: refusalProfile(),
+      namespaces: linux.namespaces.filter(({ type }) => type !== 'cgroup'),
+    },
   };
 }

@@ -87,6 +87,22 @@ export function seccompProfile(architecture: NodeJS.Architecture): object {
   };
 }
 
+/**
+ * What is refused with `EPERM`, and nothing else: for a runtime that knows no other refusal, and whose kernel has few calls. One that
+ * is refused so although it is merely absent would break whoever falls back to another, as every start of a thread does.
+ */
+export function refusalProfile(): object {
+  const action = { action: 'SCMP_ACT_ERRNO', errnoRet: errno.EPERM };
+  const flags = Array.from({ length: 32 }, (_, bit) => 2 ** bit).filter((flag) => (namespaceFlags & flag) !== 0);
+  return {
+    defaultAction: 'SCMP_ACT_ALLOW',
+    syscalls: [
+      { names: words(refusedCalls), ...action },
+      ...flags.map((flag) => ({ names: ['clone'], args: [masked(0, flag, flag)], ...action })),
+    ],
+  };
+}
+
 function allowWhere(call: string, args: readonly object[]): object {
   return { names: [call], action: 'SCMP_ACT_ALLOW', args };
 }

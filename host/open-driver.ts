@@ -52,13 +52,15 @@ export async function openDriver(options: OpenDriverOptions): Promise<OpenedDriv
 }
 
 async function openContainers(options: OpenDriverOptions, choice: DriverChoice): Promise<OpenedDriver> {
-  const { dataDir, config, networkPoolSize } = options;
+  const { dataDir, config, networkPoolSize, progress } = options;
   await clearMicrovms(options);
+  const { kitsDir } = microvmPlaces({ dataDir, kitsDir: config.kitsDir });
   const blankPoolSize = config.blankCapsules ?? options.blankPoolSize;
   const driver = await createContainerDriver({
     ...{ dataDir, ...networkOf(config) },
     ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
     ...(blankPoolSize === undefined ? {} : { blankPoolSize }),
+    ...(choice.driver === 'gvisor' ? { gvisor: { kitsDir, progress } } : {}),
   });
   return { driver, choice, networkProblem: driver.networkProblem, async prepareLayer() {} };
 }

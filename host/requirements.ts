@@ -5,7 +5,7 @@ import { messageOf } from '@caisson/contracts/app-error';
 import { chooseAccelerator, describeChoice } from './accelerator-probe.ts';
 import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type HostConfig, readHostConfig } from './config.ts';
-import { createContainerDriver } from './container-driver.ts';
+import { type ContainerDriverOptions, createContainerDriver } from './container-driver.ts';
 import { type ChoiceOptions, chooseDriver, microvmPlaces } from './driver-choice.ts';
 import { exists } from './exists.ts';
 import { buildAgent } from './guest-binary.ts';
@@ -13,6 +13,7 @@ import { readHostResolvers } from './network-resolvers.ts';
 import { findQemuKit } from './qemu-kit.ts';
 import { missing, ok, type Requirement, warning } from './requirement.ts';
 import { runProgram } from './run-program.ts';
+import { findRunsc } from './runsc-kit.ts';
 
 /**
  * Looks at this machine, and starts one real capsule to see whether it can. `dataDir` is that of the whole installation; it need not
@@ -34,6 +35,7 @@ export async function hostRequirements(
     checkResolvers(),
     checkForwarding(),
     checkDisk(dataDir),
+    checkGvisor(wish),
     checkMicrovm(wish),
     checkDriver(wish),
   ];
@@ -99,13 +101,34 @@ async function checkOverlay(): Promise<Requirement> {
 async function checkCapsule(): Promise<Requirement> {
   const name = 'container runtime';
   if (process.getuid?.() !== 0) return warning(name, 'not tried, since that needs root', 'start Caisson with sudo');
+  return startOne({}).then(
+    (runtime) => ok(name, `${runtime} started a capsule`),
+    (error: unknown) => missing(name, messageOf(error), 'apt-get install runc'),
+  );
+}
+
+/** Never missing: without, capsules are other containers. */
+async function checkGvisor(wish: ChoiceOptions): Promise<Requirement> {
+  const name = 'gVisor';
+  if (process.getuid?.() !== 0) return warning(name, 'not tried, since that needs root', 'start Caisson with sudo');
+  const { kitsDir } = microvmPlaces(wish);
+  if ((await findRunsc(kitsDir)) === null) {
+    const fix = 'caisson run --driver gvisor';
+    return warning(name, 'not tried: runsc (7 MB) is fetched when it is first used, if none of 2024 is installed', fix);
+  }
+  return startOne({ gvisor: { kitsDir } }).then(
+    (runtime) => ok(name, `${runtime} started a capsule`),
+    (error: unknown) => warning(name, messageOf(error), null),
+  );
+}
+
+/** Has a driver start one capsule, which it does when it is opened for the first time. Returns the runtime; throws. */
+async function startOne(options: Partial<ContainerDriverOptions>): Promise<string> {
   const dataDir = await mkdtemp(join(tmpdir(), 'caisson-doctor-'));
   try {
-    const driver = await createContainerDriver({ dataDir, networkPoolSize: 0 });
+    const driver = await createContainerDriver({ dataDir, networkPoolSize: 0, ...options });
     await driver.close();
-    return ok(name, `${driver.capabilities.runtime} started a capsule`);
-  } catch (error) {
-    return missing(name, messageOf(error), 'apt-get install runc');
+    return driver.capabilities.runtime;
   } finally {
     await rm(dataDir, { recursive: true, force: true });
   }
