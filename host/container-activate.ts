@@ -1,9 +1,9 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { limitCgroup } from './cgroup-limits.ts';
-import { type BeginCapsule, dropVessel } from './container-create.ts';
+import type { BeginCapsule } from './container-create.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
-import type { Vessel, VesselContext } from './container-vessel.ts';
+import { dropVessel, type Vessel, type VesselContext } from './container-vessel.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { nameHost } from './oci-bundle.ts';
 

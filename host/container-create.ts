@@ -8,7 +8,7 @@ import { type CapsuleLayout, layoutOf, type VesselLayout, vesselLayoutOf } from 
 import { makeContainerMachine } from './container-machine.ts';
 import type { RemainsContext } from './container-remains.ts';
 import { readState, writeState } from './container-state.ts';
-import { removeVessels, type Vessel } from './container-vessel.ts';
+import { dropVessel, type Vessel } from './container-vessel.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec } from './machine-driver.ts';
 import type { NetworkSlot } from './network-slot.ts';
@@ -55,16 +55,6 @@ export async function startCapsule(
     await removeTree(layout.stateDir, context.run);
     throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
   }
-}
-
-/** Removes a vessel that did not become a capsule. */
-export async function dropVessel(
-  context: Pick<ContainerContext, 'hierarchy' | 'run' | 'network'>,
-  { layout, guest, slot }: Vessel,
-): Promise<void> {
-  guest.close();
-  await removeVessels(context, [layout]);
-  if (slot) await context.network.pool.discard(slot.number);
 }
 
 export function noteVessel({ capsuleId, ...layout }: CapsuleLayout, vessel: Vessel, networkSlot: number | null) {

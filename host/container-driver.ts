@@ -22,6 +22,7 @@ import type { MachineDriver, MemorySnapshots } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
 import { installedRuntimes } from './oci-runtime.ts';
 import { type ResidentPrograms, startResidentPrograms } from './resident-programs.ts';
+import { createStrays } from './strays.ts';
 
 export interface ContainerDriverOptions {
   /** Capsules' disks and state. Its file system must be able to hold an overlay's writable layer (ext4, xfs, btrfs, tmpfs). */
@@ -38,6 +39,8 @@ export interface ContainerDriverOptions {
   readonly resolvers?: readonly string[];
   /** The program inside instead of the agent. */
   readonly agentPath?: string;
+  /** Gets lines about what could not be removed yet. */
+  readonly warn?: (line: string) => void;
   /** Present: capsules are gVisor's (`runsc`). */
   readonly gvisor?: GvisorOptions;
 }
@@ -109,7 +112,12 @@ async function open(
     throw new AppError('runtime_unavailable', 'no control groups are mounted; mount cgroup2 at /sys/fs/cgroup');
   }
   const states = await readStates(installation);
-  await removeStrayVessels({ installation, hierarchy, blankRootDir, run }, states);
+  const strays = createStrays({
+    kind: 'container',
+    remove: (id) => removeVessels({ hierarchy, run }, [vesselLayoutOf(installation, id)]),
+    warn: options.warn ?? (() => {}),
+  });
+  await removeStrayVessels({ installation, hierarchy, blankRootDir, run, strays }, states);
   const network = await openCapsuleNetwork({
     installation,
     runRoot,
@@ -121,7 +129,7 @@ async function open(
   });
   await liftSharedLimits(options.dataDir);
   const parts: BodyParts = {
-    ...{ installation, hierarchy, network, skeletonDir, blankRootDir, toolPath, agentPath, maxOpenFiles, run },
+    ...{ installation, hierarchy, network, skeletonDir, blankRootDir, toolPath, agentPath, maxOpenFiles, run, strays },
     startGate: createGate(availableParallelism() + 1),
     live: new Map(),
     leaving: new Set(),
@@ -188,7 +196,10 @@ function openDriver({ context, label, blanks, memory }: ContainerBody, programs:
     networkReady: () => network.pool.filled(),
     blanksReady: async () => (await blanks?.filled()) ?? 0,
     ...capsuleTurns({
-      create: (spec) => startCapsule(context, spec),
+      create(spec) {
+        void context.strays.retry();
+        return startCapsule(context, spec);
+      },
       remains: (capsuleId) => remainsOf(context, capsuleId),
       live,
     }),
@@ -205,7 +216,7 @@ function openDriver({ context, label, blanks, memory }: ContainerBody, programs:
 
 /** Gives back what is only kept ready; with no capsule left, everything else of the installation too but its files. */
 async function closeDriver(
-  context: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network' | 'leaving'>,
+  context: Pick<ContainerContext, 'installation' | 'hierarchy' | 'network' | 'leaving' | 'strays'>,
   blanks: BlankPool | null,
 ): Promise<void> {
   const { leaving } = context;

@@ -10,12 +10,15 @@ import { listCapsules, listVessels } from './installation-parts.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Remains } from './machine-driver.ts';
 import type { RunBriefly } from './resident-programs.ts';
+import type { Strays } from './strays.ts';
 
 export interface RemainsContext {
   readonly installation: Installation;
   readonly hierarchy: CgroupHierarchy;
   readonly blankRootDir: string;
   readonly run: RunBriefly;
+  /** Vessels of nobody that could not be removed. */
+  readonly strays: Strays;
 }
 
 /**
@@ -58,8 +61,8 @@ export async function removeStrayVessels(context: RemainsContext, states: readon
   const { installation, blankRootDir } = context;
   const claimed = new Set([...states.map(({ vesselId }) => vesselId), basename(blankRootDir)]);
   const strays = (await listVessels(context)).filter((id) => !claimed.has(id));
-  await removeVessels(
-    context,
-    strays.map((id) => vesselLayoutOf(installation, id)),
-  );
+  const layouts = strays.map((id) => vesselLayoutOf(installation, id));
+  // All at once, as long as none of them fails: for each call every process of this machine is looked at.
+  await removeVessels(context, layouts).catch(() => strays.forEach(context.strays.add));
+  await context.strays.retry();
 }

@@ -17,6 +17,7 @@ import type { NetworkSlot } from './network-slot.ts';
 import { writeBundle } from './oci-bundle.ts';
 import { type OciRuntime, startContainer } from './oci-runtime.ts';
 import type { RunBriefly } from './resident-programs.ts';
+import type { Strays } from './strays.ts';
 
 /** What it takes to start vessels. */
 export interface VesselContext {
@@ -34,6 +35,8 @@ export interface VesselContext {
   /** Starts of containers at a time: more only get in each other's way. */
   readonly startGate: Gate;
   readonly run: RunBriefly;
+  /** Vessels of nobody that could not be removed. */
+  readonly strays: Strays;
 }
 
 /**
@@ -61,8 +64,7 @@ export async function startVessel(context: VesselContext, egress: MachineSpec['e
     try {
       return await start(context, layout, slot);
     } catch (error) {
-      await removeVessels(context, [layout]);
-      if (slot) await context.network.pool.discard(slot.number);
+      await dropVessel(context, { layout, slot });
       throw asAppError(error, 'provision_failed', 'a container could not be started');
     }
   });
@@ -136,6 +138,20 @@ export async function removeVessels(
     const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
     await killVessel(layout, cgroup);
     await removeVessel(context, layout, cgroup);
+  }
+}
+
+/** Removes a vessel that did not become a capsule; where that fails, it is tried again later. */
+export async function dropVessel(
+  context: Pick<VesselContext, 'hierarchy' | 'run' | 'network' | 'strays'>,
+  { layout, slot, guest }: Pick<Vessel, 'layout' | 'slot'> & Partial<Pick<Vessel, 'guest'>>,
+): Promise<void> {
+  guest?.close();
+  try {
+    await removeVessels(context, [layout]);
+    if (slot) await context.network.pool.discard(slot.number);
+  } catch {
+    context.strays.add(layout.vesselId);
   }
 }
 

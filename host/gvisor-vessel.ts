@@ -8,7 +8,7 @@ import type { BodyParts } from './container-driver.ts';
 import { asAppError } from './container-errors.ts';
 import { type CapsuleLayout, newVesselId, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
 import { findInit } from './container-process.ts';
-import { removeVessels, type Vessel } from './container-vessel.ts';
+import { dropVessel, type Vessel } from './container-vessel.ts';
 import { exists } from './exists.ts';
 import { connectGuest } from './guest-channel.ts';
 import { writeGvisorBundle } from './gvisor-bundle.ts';
@@ -41,8 +41,7 @@ export function beginGvisor(context: GvisorVessels, imageDir: string | null = nu
       try {
         return await start(context, { spec, disk, layout, slot, imageDir });
       } catch (error) {
-        await removeVessels(context, [layout]);
-        if (slot) await context.network.pool.discard(slot.number);
+        await dropVessel(context, { layout, slot });
         throw asAppError(error, 'provision_failed', 'a gVisor capsule could not be started');
       }
     });

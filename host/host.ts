@@ -12,7 +12,7 @@ import { noHistory, type Run, type RunHistory, startRun } from './run.ts';
 import { createJournal, openJournal, type RunJournal } from './run-journal.ts';
 import type { Provisioner } from './run-provision.ts';
 import { watchRuns } from './run-watch.ts';
-import { removeStrays, type StrayCapsules } from './stray-capsules.ts';
+import { createStrays, type Strays } from './strays.ts';
 
 /** A host that runs in this process. */
 export interface Host extends HostApi {
@@ -190,7 +190,7 @@ async function recover(
   parts: HostParts,
   runsDir: string,
   take: { begin: (journal: RunJournal, history: RunHistory) => void; keep: (journal: RunJournal) => void },
-): Promise<StrayCapsules> {
+): Promise<Strays> {
   const owned = new Set<string>();
   for (const name of await readdir(runsDir)) {
     if (name.startsWith('.tmp-')) {
@@ -206,8 +206,14 @@ async function recover(
       take.begin(journal, await historyOf(journal));
     }
   }
-  const strays = (await parts.provisioner.list()).filter((capsuleId) => !owned.has(capsuleId));
-  return removeStrays(strays, { discard: parts.provisioner.discard, warn: parts.warn ?? (() => {}) });
+  const remove = async (capsuleId: string) => {
+    await parts.provisioner.discard(capsuleId);
+    crashPoint('recover.discarded');
+  };
+  const strays = createStrays({ kind: 'capsule', remove, warn: parts.warn ?? (() => {}) });
+  for (const capsuleId of await parts.provisioner.list()) if (!owned.has(capsuleId)) strays.add(capsuleId);
+  await strays.retry();
+  return strays;
 }
 
 /** What the journal says a run has done so far. */

@@ -4,6 +4,7 @@ import type { CapsuleNetwork } from './capsule-network.ts';
 import type { CgroupHierarchy } from './cgroup-hierarchy.ts';
 import { ignoringMissing, isErrno } from './container-errors.ts';
 import type { Installation } from './container-layout.ts';
+import type { Strays } from './strays.ts';
 
 interface InstallationParts {
   readonly installation: Installation;
@@ -21,12 +22,13 @@ export async function listVessels({ installation, hierarchy }: InstallationParts
   return [...new Set(found.flat())];
 }
 
-/** Closes the network; with no capsule left, nothing of the installation stays but its files. */
+/** Closes the network; with neither capsules nor strays left, nothing of the installation stays but its files. */
 export async function closeInstallation({
   network,
+  strays,
   ...parts
-}: InstallationParts & { readonly network: CapsuleNetwork }): Promise<void> {
-  const isLast = (await listCapsules(parts.installation)).length === 0;
+}: InstallationParts & { readonly network: CapsuleNetwork; readonly strays: Strays }): Promise<void> {
+  const isLast = (await strays.retry()) === 0 && (await listCapsules(parts.installation)).length === 0;
   await network.close(isLast);
   if (!isLast) return;
   await rm(parts.installation.runDir, { recursive: true, force: true });

@@ -6,6 +6,7 @@ import type { ClonePool } from './microvm-pool.ts';
 import type { TemplateStore } from './microvm-template.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import type { QemuKit } from './qemu-kit.ts';
+import type { Strays } from './strays.ts';
 
 /** Everything a microvm driver has once, for all its machines. */
 export interface MicrovmContext {
@@ -24,6 +25,8 @@ export interface MicrovmContext {
   readonly templates: TemplateStore | null;
   /** Clones that are kept ready; null: none are. */
   readonly clones: ClonePool | null;
+  /** Vessels of nobody that could not be removed. */
+  readonly strays: Strays;
   /** Machines this process holds. */
   readonly live: Map<string, HeldMachine>;
 }

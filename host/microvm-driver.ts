@@ -19,6 +19,7 @@ import { removeStrayVessel } from './microvm-vessel.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { prepareQemuKit } from './qemu-kit.ts';
 import { runProgram } from './run-program.ts';
+import { createStrays } from './strays.ts';
 
 export interface MicrovmDriverOptions {
   /** Machines' disks and state, for this driver alone. */
@@ -80,7 +81,12 @@ async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmConte
   ]);
   const initramfsPath = await prepareInitramfs(kit, agentPath);
   const states = await readStates(installation);
-  await removeStrays({ installation, hierarchy }, states);
+  const strays = createStrays({
+    kind: 'virtual machine',
+    remove: (id) => removeStrayVessel({ installation, hierarchy }, id),
+    warn: progress ?? (() => {}),
+  });
+  await removeStrays({ installation, hierarchy, strays }, states);
   const network = await openCapsuleNetwork({
     ...{ installation, runRoot, run: runProgram },
     poolSize: options.networkPoolSize ?? 2,
@@ -99,6 +105,7 @@ async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmConte
     tscKhz,
     bootTimeoutMs,
     network,
+    strays,
   };
   const templates = options.templates === false ? null : await openTemplates(vessels);
   const context = { ...vessels, templates, clones: null, live: new Map() };
@@ -116,11 +123,12 @@ async function readStates(installation: Installation): Promise<readonly MicrovmS
 
 /** Removes every vessel that is no machine's: those an earlier process had started ahead of need, or was about to use. */
 async function removeStrays(
-  context: Pick<MicrovmContext, 'installation' | 'hierarchy'>,
+  context: Pick<MicrovmContext, 'installation' | 'hierarchy' | 'strays'>,
   states: readonly MicrovmState[],
 ): Promise<void> {
   const claimed = new Set(states.map(({ vesselId }) => vesselId));
-  for (const id of await listVessels(context)) if (!claimed.has(id)) await removeStrayVessel(context, id);
+  for (const id of await listVessels(context)) if (!claimed.has(id)) context.strays.add(id);
+  await context.strays.retry();
 }
 
 function openDriver(context: MicrovmContext): MicrovmDriver {
@@ -135,7 +143,10 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
       await layerDisk(kit, directory, progress);
     },
     ...capsuleTurns({
-      create: (spec) => createMachine(context, spec),
+      create(spec) {
+        void context.strays.retry();
+        return createMachine(context, spec);
+      },
       remains: (capsuleId) => remainsOf(context, capsuleId),
       live,
     }),

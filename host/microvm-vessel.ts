@@ -89,8 +89,7 @@ export async function startVessel(context: VesselContext, start: VesselStart): P
     const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
     return { shape: start.shape, layout, cgroup, qemu, ended: watchEnd(qemu), slot };
   } catch (error) {
-    await removeVessel(context, layout.vesselId);
-    if (slot) context.network.pool.release(slot, false);
+    await removeFailed(context, layout.vesselId, slot);
     throw asAppError(error, 'provision_failed', 'QEMU could not be started');
   }
 }
@@ -175,11 +174,19 @@ export async function takeDevices({ layout }: MicrovmVessel, path: string): Prom
   }
 }
 
-/** Removes a vessel that is nobody's machine. */
+/** Removes a vessel that is nobody's machine; where that fails, it is tried again later. */
 export async function dropVessel(context: VesselContext, { layout, qemu, slot }: MicrovmVessel): Promise<void> {
   qemu.qmp.close();
-  await removeVessel(context, layout.vesselId);
-  if (slot) context.network.pool.release(slot, false);
+  await removeFailed(context, layout.vesselId, slot);
+}
+
+async function removeFailed(context: VesselContext, vesselId: string, slot: NetworkSlot | null): Promise<void> {
+  try {
+    await removeVessel(context, vesselId);
+    if (slot) context.network.pool.release(slot, false);
+  } catch {
+    context.strays.add(vesselId);
+  }
 }
 
 /** Kills a vessel and removes all of it but its network. Works on any part of one, and again. */

@@ -57,7 +57,7 @@ async function openContainers(options: OpenDriverOptions, choice: DriverChoice):
   const { kitsDir } = microvmPlaces({ dataDir, kitsDir: config.kitsDir });
   const blankPoolSize = config.blankCapsules ?? options.blankPoolSize;
   const driver = await createContainerDriver({
-    ...{ dataDir, ...networkOf(config) },
+    ...{ dataDir, warn: progress, ...networkOf(config) },
     ...(networkPoolSize === undefined ? {} : { networkPoolSize }),
     ...(blankPoolSize === undefined ? {} : { blankPoolSize }),
     ...(choice.driver === 'gvisor' ? { gvisor: { kitsDir, progress } } : {}),
