@@ -23,7 +23,9 @@ it('where nobody asked for virtual machines, containers are taken at once and no
 });
 
 it('a setting that names no driver is refused', () => {
-  expect(() => readHostConfig({ CAISSON_DRIVER: 'vm' })).toThrow(/CAISSON_DRIVER is vm; .*auto, container, microvm/);
+  expect(() => readHostConfig({ CAISSON_DRIVER: 'vm' })).toThrow(
+    /CAISSON_DRIVER is vm; .*auto, container, gvisor, microvm/,
+  );
 });
 
 const shape = { cpus: 1, memoryBytes: 64 * 2 ** 20, diskBytes: 64 * 2 ** 20, pids: 16 };
@@ -34,15 +36,6 @@ it.skipIf(problem !== null)('what virtual machines left is removed before contai
   const microvmDir = join(dataDir, 'microvm');
   const options = { kitsDir: testKitsDir, accelerator: 'tcg', networkPoolSize: 0 } as const;
   const earlier = await createMicrovmDriver({ dataDir: microvmDir, ...options });
-  const shape = { cpus: 1, memoryBytes: 64 * 2 ** 20, diskBytes: 64 * 2 ** 20, pids: 16 };
-  const spec = {
-    capsuleId: 'left',
-    layers: [],
-    shape,
-    egress: 'internet',
-    readOnlyBinds: [],
-    hostname: 'left',
-  } as const;
   const machine = await earlier.create(spec);
   await earlier.close();
 
