@@ -114,7 +114,7 @@ function titled(crashes: Crashes): Crashes & { readonly title: string } {
 /** Every point in the source, so that none is forgotten. */
 async function allCrashes(): Promise<readonly (Crashes & { readonly title: string })[]> {
   const hostUrl = new URL('../', import.meta.url);
-  // Those of micro-virtual machines and of gVisor are in `microvm-crash.long.test.ts` and `gvisor-crash.test.ts`.
+  // Those of micro-virtual machines and of gVisor are in `microvm-crash.long.test.ts` and `gvisor-crash.long.test.ts`.
   const files = (await readdir(hostUrl)).filter((name) => name.endsWith('.ts') && !/^(microvm|gvisor)-/.test(name));
   const texts = await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')));
   const points = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));

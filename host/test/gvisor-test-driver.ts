@@ -1,5 +1,5 @@
 import { messageOf } from '@caisson/contracts/app-error';
-import type { ContainerDriverOptions } from '../container-driver.ts';
+import { type ContainerDriver, type ContainerDriverOptions, createContainerDriver } from '../container-driver.ts';
 import { prepareRunsc } from '../runsc-kit.ts';
 import { openTestDriver, type TestDriver } from './test-driver.ts';
 import { testKitsDir } from './test-kit.ts';
@@ -19,7 +19,14 @@ export async function gvisorProblem(): Promise<string | null> {
   }
 }
 
+const gvisor = { kitsDir: testKitsDir };
+
 /** A container driver of gVisor on a fresh data directory with a tiny image. */
-export function openGvisorTestDriver(options: Partial<ContainerDriverOptions> = {}): Promise<TestDriver> {
-  return openTestDriver({ gvisor: { kitsDir: testKitsDir }, ...options });
+export function openGvisorTestDriver(): Promise<TestDriver> {
+  return openTestDriver({ gvisor });
+}
+
+/** One on a data directory that may be there already. */
+export function createGvisorDriver(options: Pick<ContainerDriverOptions, 'dataDir'>): Promise<ContainerDriver> {
+  return createContainerDriver({ ...options, gvisor, networkPoolSize: 0 });
 }

@@ -112,7 +112,7 @@ describe.skipIf(problem !== null)('a micro-virtual machine', () => {
 });
 
 async function startAndKillHost(test: DriverUnderTest): Promise<void> {
-  const childPath = join(import.meta.dirname, 'microvm-host-child.ts');
+  const childPath = join(import.meta.dirname, 'memory-host-child.ts');
   const words = ['--data-dir', test.dataDir, '--image', test.imageDir];
   const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [said] = await once(child.stdout, 'data');

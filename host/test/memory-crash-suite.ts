@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Machine, MachineDriver } from '../machine-driver.ts';
+import { makeDataDir } from './driver-rig.ts';
+import { expectNothingLeft } from './nothing-left.ts';
+import { smallSpec } from './small-spec.ts';
+import { runInside } from './test-driver.ts';
+
+/** What a capsule is to the next host, if its host was killed in this scene at this point. */
+export type Fate = 'is gone' | 'runs' | 'sleeps';
+export type Fates = Readonly<Record<string, Fate>>;
+export type Scene = 'create' | 'snapshot' | 'suspend';
+
+export interface CrashCase {
+  readonly scene: Scene;
+  readonly point: string;
+  readonly fate: Fate;
+}
+
+interface CrashSuite {
+  readonly driver: 'gvisor' | 'microvm';
+  /** Null when the driver can be tested here. */
+  readonly problem: string | null;
+  readonly open: (options: { readonly dataDir: string }) => Promise<MachineDriver>;
+  readonly cases: readonly CrashCase[];
+  /** Where what runs the capsule is killed instead of the host. */
+  readonly losses?: readonly CrashCase[];
+  /** Makes a case come by its point. */
+  readonly prepare?: (dataDir: string, each: CrashCase) => Promise<void>;
+}
+
+export function crashCases(scenes: Readonly<Partial<Record<Scene, Fates>>>): readonly CrashCase[] {
+  const names = ['create', 'snapshot', 'suspend'] as const;
+  return names.flatMap((scene) =>
+    Object.entries(scenes[scene] ?? {}).map(([point, fate]): CrashCase => ({ scene, point, fate })),
+  );
+}
+
+/** Every point in the driver's own files, so that none is forgotten. */
+export async function crashPointsOf(prefix: string): Promise<readonly string[]> {
+  const hostUrl = new URL('../', import.meta.url);
+  const files = (await readdir(hostUrl)).filter((name) => name.startsWith(prefix));
+  const texts = await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')));
+  const found = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));
+  return [...new Set(found)].toSorted();
+}
+
+/** Kills a host, or what runs its capsule, at each point of creating a capsule, keeping its memory and waking it. */
+export function memoryCrashSuite({ driver: name, problem, open, cases, losses = [], prepare }: CrashSuite): void {
+  describe.skipIf(problem !== null)(`capsules of the ${name} driver`, () => {
+    let dataDir = '';
+    let imageDir = '';
+    beforeAll(async () => {
+      ({ dataDir, imageDir } = await makeDataDir());
+    });
+    // What a test that failed left is not the next one's.
+    afterEach(async () => leaveNothing(await open({ dataDir })));
+    afterAll(() => rm(dataDir, { recursive: true, force: true }));
+
+    it('are killed at every point', async () => {
+      expect([...new Set(cases.map(({ point }) => point))].toSorted()).toEqual(await crashPointsOf(`${name}-`));
+    });
+
+    it.each(cases)('whose host is killed at $point ($scene): the next one finds that it $fate', async (each) => {
+      await prepare?.(dataDir, each);
+      expect(await runHost(each, 'host')).toEqual([null, 'SIGKILL']);
+      const driver = await open({ dataDir });
+      const templates = await readdir(join(dataDir, 'templates')).catch(() => []);
+      expect(templates.filter((entry) => entry.endsWith('.new'))).toEqual([]);
+      const adopted = await driver.adopt('orphan');
+      expect(adopted !== null).toBe(each.fate === 'runs');
+      const machine =
+        each.fate === 'sleeps'
+          ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
+          : adopted;
+      if (machine && each.scene !== 'create') await expectCounting(machine);
+      await leaveNothing(driver);
+    });
+
+    if (losses.length > 0)
+      it.each(losses)('whose machine is killed at $point ($scene) leave nothing', async (each) => {
+        expect(await runHost(each, 'qemu')).toEqual([0, null]);
+        await leaveNothing(await open({ dataDir }));
+      });
+
+    async function leaveNothing(driver: MachineDriver): Promise<void> {
+      for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
+      expect(await driver.list()).toEqual([]);
+      await driver.close();
+      await rm(join(dataDir, 'snapshot'), { recursive: true, force: true });
+      await expectNothingLeft(dataDir);
+    }
+
+    async function runHost({ scene, point }: CrashCase, victim: string): Promise<unknown> {
+      const childPath = join(import.meta.dirname, 'memory-host-child.ts');
+      const places = ['--driver', name, '--data-dir', dataDir, '--image', imageDir];
+      const words = [...places, '--scene', scene, '--die-at', point, '--victim', victim];
+      const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+      return once(child, 'exit');
+    }
+  });
+}
+
+async function expectCounting(machine: Machine): Promise<void> {
+  // While it is written it may be empty.
+  const count = 'until grep . /dev/shm/count; do :; done';
+  const counts = await runInside(machine, `${count}; sleep 0.5; ${count}`, { timeoutMs: 100_000 });
+  expect(counts).toMatchObject({ exitCode: 0, stderr: '' });
+  const [first = 0, second = 0] = counts.stdout.split('\n').map(Number);
+  expect(second).toBeGreaterThan(first);
+}
