@@ -19,7 +19,7 @@ export interface StepOptions {
   readonly timeout?: Duration | undefined;
   /**
    * `'memory'`: what is built on this step starts from its memory as well as its disk, so whatever it left running in the background
-   * (a database, say) goes on in each fork. Runs on hosts with the microvm driver only. Without it the disk alone is kept; on a step
+   * (a database, say) goes on in each fork. Runs only on hosts that can keep memory, by the drivers microvm and gvisor. Without it the disk alone is kept; on a step
    * that nothing is built on it says nothing.
    */
   readonly snapshot?: 'memory' | undefined;
