@@ -93,8 +93,6 @@ export function holdMachine(context: ContainerContext, layout: CapsuleLayout, ve
  * since a frozen agent cannot answer.
  */
 export async function adoptCapsule(context: ContainerContext, capsuleId: string): Promise<Machine | null> {
-  const held = context.live.get(capsuleId);
-  if (held) return held;
   const layout = layoutOf(context.installation, capsuleId);
   const state = await readState(layout);
   if (state === null || (await context.isAsleep(layout))) return null;

@@ -187,7 +187,7 @@ function openBlanks(context: VesselContext, max: number): BlankPool {
 }
 
 function openDriver({ context, label, blanks, memory }: ContainerBody, programs: ResidentPrograms): ContainerDriver {
-  const { network, live } = context;
+  const { network } = context;
   let isClosed = false;
   return {
     capabilities: { driver: 'container', runtime: label, memorySnapshots: memory !== null },
@@ -196,14 +196,11 @@ function openDriver({ context, label, blanks, memory }: ContainerBody, programs:
     networkReady: () => network.pool.filled(),
     blanksReady: async () => (await blanks?.filled()) ?? 0,
     ...capsuleTurns({
-      create(spec) {
-        void context.strays.retry();
-        return startCapsule(context, spec);
-      },
+      ...context,
+      create: (spec) => startCapsule(context, spec),
+      adopt: (capsuleId) => adoptCapsule(context, capsuleId),
       remains: (capsuleId) => remainsOf(context, capsuleId),
-      live,
     }),
-    adopt: (capsuleId) => adoptCapsule(context, capsuleId),
     list: () => listCapsules(context.installation),
     async close() {
       if (isClosed) return;

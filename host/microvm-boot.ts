@@ -184,8 +184,6 @@ export function holdMachine(context: MicrovmContext, { layout, vessel, guest, in
 
 /** Takes up a machine of an earlier process; null when it is dead, was never whole, or its agent does not answer. */
 export async function adoptMachine(context: MicrovmContext, capsuleId: string): Promise<Machine | null> {
-  const held = context.live.get(capsuleId);
-  if (held) return held;
   const layout = microvmLayoutOf(context.installation, capsuleId);
   const state = await readMicrovmState(layout);
   // One that was only being created may not know yet who it is.

@@ -143,14 +143,11 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
       await layerDisk(kit, directory, progress);
     },
     ...capsuleTurns({
-      create(spec) {
-        void context.strays.retry();
-        return createMachine(context, spec);
-      },
+      ...context,
+      create: (spec) => createMachine(context, spec),
+      adopt: (capsuleId) => adoptMachine(context, capsuleId),
       remains: (capsuleId) => remainsOf(context, capsuleId),
-      live,
     }),
-    adopt: (capsuleId) => adoptMachine(context, capsuleId),
     list: () => listCapsules(context.installation),
     close: () => closeDriver(context),
   };
