@@ -45,8 +45,7 @@ export function openCgroup(hierarchy: CgroupHierarchy, path: string): CapsuleCgr
     },
     usage: () => files.usage(),
     async outOfMemory() {
-      const text = await readFile(files.memoryEvents, 'utf8').catch(() => '');
-      return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0) > 0;
+      return tellsOfKill(await readFile(files.memoryEvents, 'utf8').catch(() => ''));
     },
     async remove() {
       await Promise.all(hierarchy.roots.map((root) => removeGroup(join(root, path))));
@@ -108,6 +107,11 @@ function controllerFiles({ controllers, roots }: CgroupHierarchy, path: string):
       return { memoryBytes: Number(memory), cpuMs: Math.round(Number(cpu) / 1e6) };
     },
   };
+}
+
+/** Whether the memory events of a group, of either version, tell of a process that was killed for want of memory. */
+export function tellsOfKill(events: string): boolean {
+  return Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0) > 0;
 }
 
 /** One round; a process that forks meanwhile is caught by the next. A frozen v1 group must thaw before its processes can die. */
