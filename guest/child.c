@@ -1,9 +1,11 @@
 /* Everything here runs in the forked child. What may block on the image (its files, its PATH) blocks nobody else. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -22,9 +24,21 @@
 enum { STATUS_FD = 3, FD_MAX = 4096 };
 static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/* To try every number there could be takes a gVisor of 2024, which has no close_range, some 20 ms. */
+static int highest_fd(void) {
+  DIR *directory = opendir("/proc/self/fd");
+  int highest = directory ? 0 : FD_MAX;
+  for (struct dirent *entry; directory && (entry = readdir(directory));) {
+    int fd = atoi(entry->d_name);
+    if (fd > highest) highest = fd;
+  }
+  if (directory) closedir(directory);
+  return highest;
+}
+
 void close_from(int from) {
   if (syscall(SYS_close_range, (unsigned)from, ~0U, 0) == 0) return;
-  for (int fd = from; fd < FD_MAX; fd++) close(fd);
+  for (int fd = highest_fd(); fd >= from; fd--) close(fd);
 }
 
 /* Tells the agent why there will be no program: the code, then the words. */
