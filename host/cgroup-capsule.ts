@@ -45,7 +45,7 @@ export function openCgroup(hierarchy: CgroupHierarchy, path: string): CapsuleCgr
     },
     usage: () => files.usage(),
     async outOfMemory() {
-      return tellsOfKill(await readFile(files.memoryEvents, 'utf8').catch(() => ''));
+      return memoryKillsIn(await readFile(files.memoryEvents, 'utf8').catch(() => '')) > 0;
     },
     async remove() {
       await Promise.all(hierarchy.roots.map((root) => removeGroup(join(root, path))));
@@ -109,9 +109,9 @@ function controllerFiles({ controllers, roots }: CgroupHierarchy, path: string):
   };
 }
 
-/** Whether the memory events of a group, of either version, tell of a process that was killed for want of memory. */
-export function tellsOfKill(events: string): boolean {
-  return Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0) > 0;
+/** How many processes were killed for want of memory, by the memory events of a group of either version. */
+export function memoryKillsIn(events: string): number {
+  return Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0);
 }
 
 /** One round; a process that forks meanwhile is caught by the next. A frozen v1 group must thaw before its processes can die. */

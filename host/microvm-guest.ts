@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
+import { memoryKillsIn } from './cgroup-capsule.ts';
 import type { GuestLink } from './guest-link.ts';
 
 /** The agent's own program; the disk need not have one. */
@@ -55,7 +56,7 @@ export async function countMemoryKills(guest: GuestLink): Promise<number> {
       text += Buffer.from(bytes).toString('latin1');
       if (text.length > eventsBytesMax) break;
     }
-    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+    return memoryKillsIn(text);
   };
   return within(read(), answerTimeoutMs).catch(() => 0);
 }
