@@ -1,4 +1,5 @@
-import { rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { readHostConfig } from '../config.ts';
 import { type ContainerDriver, createContainerDriver } from '../container-driver.ts';
@@ -86,6 +87,34 @@ describe.skipIf(problem !== null)('a gVisor capsule', () => {
     const three = await again.create(smallSpec('three', imageDir, { layers: [above, upperDir, imageDir] }));
     expect((await runInside(three, 'cat /root/by; ls /')).stdout).toMatch(/^gvisor\nrunc\nbin\n(?!home)/);
     await again.close();
+  });
+
+  it('finds nothing of the host behind the links of its disk', async () => {
+    const { dataDir, imageDir } = await place();
+    const driver = await createGvisorDriver({ dataDir });
+    const bait = await mkdtemp('/var/tmp/caisson-bait-');
+    onTestFinished(() => rm(bait, { recursive: true }));
+    await chmod(bait, 0o777);
+    await writeFile(join(bait, 'hosts'), 'secret\n', { mode: 0o666 });
+    for (const name of ['tmp', 'etc', '.caisson', 'proc']) {
+      const layer = join(dataDir, 'layers', `link-${name}`);
+      // What is inside under the same name takes the place of what is not.
+      await mkdir(join(layer, bait), { recursive: true });
+      await symlink(`../../../../../../../..${bait}`, join(layer, name));
+      const start = driver.create(smallSpec('linked', imageDir, { layers: [layer, imageDir] }));
+      // It may as well not start.
+      const machine = await start.catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'provision_failed' });
+        return null;
+      });
+      if (machine === null) continue;
+      const { stdout } = await runInside(machine, `cat /tmp/hosts /etc/hosts /.caisson/hosts; echo x > ${bait}/new`);
+      expect(stdout).not.toMatch('secret');
+      await machine.destroy();
+    }
+    expect(await readdir(bait)).toEqual(['hosts']);
+    expect(await readFile(join(bait, 'hosts'), 'utf8')).toBe('secret\n');
+    await driver.close();
   });
 
   it('is what --driver gvisor gives', async () => {
