@@ -27,8 +27,8 @@ import { checkWords, guestWords } from './microvm-words.ts';
 import { insertDisks } from './qemu-disks.ts';
 import { continueMachine, machineStatus } from './qmp-commands.ts';
 
-/** On a host that has just lost its process, others start at the same time. */
-const adoptTimeoutMs = 30_000;
+/** On a host that has just lost its process, others start at the same time: each try has more time than the one before. */
+const adoptTimeoutsMs = [2_000, 4_000, 8_000, 16_000];
 
 /** A vessel in which a machine can begin, and its agent as soon as that runs. */
 export interface Beginning extends Omit<WaitingClone, 'ramPath'> {
@@ -194,7 +194,7 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
     // A process that was killed while it saved the machine, or was about to let it go on, left it standing.
     if ((await machineStatus(vessel.qemu.qmp)) !== 'running') await continueMachine(vessel.qemu.qmp);
     await changeMicrovmState(layout, { isDiskWhole: false });
-    const guest = await greet(vessel, adoptTimeoutMs);
+    const guest = await greetAgain(vessel);
     // Its programs may stand by themselves, and its clock be behind.
     await guest.identify([]);
     return holdMachine(context, { layout, vessel, guest, inheritedKills: state.inheritedKills });
@@ -202,6 +202,18 @@ export async function adoptMachine(context: MicrovmContext, capsuleId: string): 
     vessel.qemu.qmp.close();
     return null;
   }
+}
+
+/**
+ * A guest that writes to its port before QEMU has noticed that the last host is gone makes QEMU hold everything back that it writes,
+ * also from the next host, until that one hangs up (seen with QEMU 10.0: `throttle on`).
+ */
+async function greetAgain(vessel: MicrovmVessel): Promise<GuestLink> {
+  for (const timeoutMs of adoptTimeoutsMs) {
+    const guest = await greet(vessel, timeoutMs).catch(() => null);
+    if (guest !== null) return guest;
+  }
+  throw new AppError('guest_lost', 'the agent of the machine does not answer');
 }
 
 /** Another machine may get the slot at once: whoever removes the remains of this one must not find it there. */
