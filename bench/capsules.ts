@@ -12,6 +12,7 @@ export const capsulesNote =
 export interface CapsulesOptions {
   readonly networkPoolSize?: number;
   readonly blankPoolSize?: number;
+  readonly gvisor?: { readonly kitsDir: string };
 }
 
 export function openCapsules(options: CapsulesOptions = {}): Promise<Capsules> {

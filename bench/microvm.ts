@@ -1,19 +1,17 @@
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccelerator } from '../host/accelerator-probe.ts';
-import type { Machine, MachineSpec, MemorySnapshots } from '../host/machine-driver.ts';
+import type { Machine, MachineSpec } from '../host/machine-driver.ts';
 import { createMicrovmDriver, type MicrovmDriver } from '../host/microvm-driver.ts';
 import { type DriverUnderTest, openDriverRig } from '../host/test/driver-rig.ts';
 import { testKitsDir } from '../host/test/test-kit.ts';
 import { needsRoot, openCapsules, runInside } from './capsules.ts';
+import { measureSnapshots, snapshotsNote, times } from './memory-snapshots.ts';
 import { pssMib } from './process-memory.ts';
-import type { Bench, Measured, Row, Series } from './row.ts';
+import type { Bench, Measured, Row } from './row.ts';
 import { noSamples, type Samples, sample, timeMs } from './statistics.ts';
 
-const forks = 20;
-const dirtyMib = [0, 16, 64];
 const mebibyte = 2 ** 20;
 
 /** A machine with a kernel of its own, from nothing to the first answered command. */
@@ -96,7 +94,8 @@ async function measureCreate(bench: Bench): Promise<Measured> {
   };
 }
 
-async function createOne(
+/** From the call to the first answered command. */
+export async function createOne(
   { driver, spec }: { driver: { create(spec: MachineSpec): Promise<Machine> }; spec(id: string): MachineSpec },
   capsuleId: string,
   into: Samples,
@@ -115,66 +114,13 @@ async function createOne(
 async function measureMemory(bench: Bench): Promise<Measured> {
   await using opened = new AsyncDisposableStack();
   const machines = await openMicrovms(opened, { clonePoolSize: 0 });
-  const { memory } = machines.driver;
-  if (memory === undefined) throw new Error('this driver has no snapshots that hold memory');
-  const series: Series[] = [];
-  for (const sizeMib of dirtyMib) series.push(...(await measureSleep(bench, { machines, memory, sizeMib })));
-  series.push(...(await measureForks(bench, machines, memory)));
-  const notes = [
-    'Dirty memory is a file of random bytes in /dev/shm, besides what a machine changes by itself. Suspend ends when everything is synced to the disk; wake includes the first answered command.',
-    `${forks} forks at once: from the call to the last first answer. Memory is the proportional set size of QEMU.`,
-  ];
-  return { series, notes: [noteOf(machines.accelerator), ...notes] };
-}
-
-interface Sleep {
-  readonly machines: Microvms;
-  readonly memory: MemorySnapshots;
-  readonly sizeMib: number;
-}
-
-async function measureSleep(bench: Bench, { machines, memory, sizeMib }: Sleep): Promise<readonly Series[]> {
-  const [suspended, woken] = [noSamples(), noSamples()];
-  const spec = machines.spec(`sleeper${sizeMib}`);
-  const fill = `head -c ${sizeMib * mebibyte} /dev/urandom > /dev/shm/file`;
-  await runInside(await machines.driver.create(spec), ['/bin/sh', '-c', fill]);
-  for (let round = 0; round < bench.count(10) && !bench.signal.aborted; round++) {
-    await sample(suspended, () => timeMs(() => memory.suspend(spec.capsuleId)));
-    await sample(woken, () => timeMs(async () => runInside(await memory.wake(spec), ['/bin/true'])));
-  }
-  await machines.driver.destroy(spec.capsuleId);
-  const what = `${sizeMib} MiB dirty (${machines.accelerator})`;
-  return [times(`suspend, ${what}`, suspended), times(`wake, ${what}`, woken)];
-}
-
-async function measureForks(bench: Bench, machines: Microvms, memory: MemorySnapshots): Promise<readonly Series[]> {
-  const { driver, spec, accelerator, dataDir, imageDir } = machines;
-  const [taken, forked, idle] = [noSamples(), noSamples(), noSamples()];
-  await runInside(await driver.create(spec('base')), ['/bin/true']);
-  for (let round = 0; round < bench.count(3) && !bench.signal.aborted; round++) {
-    const directory = join(dataDir, `snapshot${round}`);
-    await sample(taken, () => timeMs(() => memory.snapshot('base', directory)));
-    const ids = Array.from({ length: forks }, (_, index) => `fork${round}-${index}`);
-    const forkOne = async (id: string) =>
-      runInside(await memory.restore(directory, spec(id, { layers: [directory, imageDir] })), ['/bin/true']);
-    await sample(forked, () => timeMs(() => Promise.all(ids.map(forkOne))));
-    for (const id of ids) await sample(idle, () => pssOf(machines, id));
-    await Promise.all(ids.map((id) => driver.destroy(id)));
-    await rm(directory, { recursive: true, force: true });
-  }
-  return [
-    times(`snapshot of one that runs (${accelerator})`, taken),
-    times(`${forks} forks at once (${accelerator})`, forked),
-    { name: `each idle fork of ${forks} (${accelerator})`, role: 'ours', unit: 'MiB', samples: idle },
-  ];
-}
-
-async function pssOf({ driver }: Microvms, capsuleId: string): Promise<number> {
-  const pid = driver.qemuPid(capsuleId);
-  if (pid === null) throw new Error(`${capsuleId} does not run`);
-  return pssMib(pid);
-}
-
-function times(name: string, samples: Samples): Series {
-  return { name, role: 'ours', unit: 'ms', samples };
+  const { driver, accelerator } = machines;
+  const memoryMib = async (capsuleId: string) => {
+    const pid = driver.qemuPid(capsuleId);
+    if (pid === null) throw new Error(`${capsuleId} does not run`);
+    return pssMib(pid);
+  };
+  const series = await measureSnapshots(bench, { ...machines, label: accelerator, memoryMib });
+  const notes = ['Memory is the proportional set size of QEMU.'];
+  return { series, notes: [noteOf(accelerator), snapshotsNote, ...notes] };
 }

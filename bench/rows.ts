@@ -3,6 +3,7 @@ import { hello, startUp } from './command-line.ts';
 import { createExec, createExecConcurrent } from './create-exec.ts';
 import { exec } from './exec.ts';
 import { forkMany } from './fork-100.ts';
+import { gvisorMemory } from './gvisor.ts';
 import { largeBuild, largeBuildReal } from './large-build.ts';
 import { logLatency } from './log-latency.ts';
 import { logVolume } from './log-volume.ts';
@@ -32,6 +33,7 @@ export const rows: readonly Row[] = [
   memory,
   microvmCreate,
   microvmMemory,
+  gvisorMemory,
   hello,
   startUp,
 ];
