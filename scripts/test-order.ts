@@ -1,19 +1,26 @@
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** What takes a minute or more, longest first. */
+/** What takes half a minute or more: what keeps a processor busy beside what mostly waits, the longest first. */
 const slowFirst = [
   'server/test/simulation.test.ts',
   'server/test/simulation-seeds.test.ts',
-  'host/test/crash-points.test.ts',
-  'e2e/microvm.test.ts',
-  'e2e/upgrade.test.ts',
-  'e2e/kill-apart.test.ts',
-  'host/test/microvm-template.long.test.ts',
-  'host/test/escape-microvm.test.ts',
-  'server/test/engine-outage.test.ts',
-  'server/test/crash-points.test.ts',
   'e2e/partition.test.ts',
+  'host/test/crash-points.test.ts',
+  'e2e/kill-apart.test.ts',
+  'server/test/crash-points.test.ts',
   'e2e/partition-long.test.ts',
+  'e2e/microvm.test.ts',
+  'e2e/kill-up.test.ts',
+  'e2e/upgrade.test.ts',
+  'server/test/engine-outage.test.ts',
+  'host/test/microvm-forks.test.ts',
+  'server/test/engine-sweep.test.ts',
+  'host/test/driver-contract-microvm.test.ts',
+  'server/test/engine-host.test.ts',
+  'e2e/run.test.ts',
+  'server/test/engine-waits.test.ts',
+  'e2e/load.test.ts',
+  'e2e/refusals.test.ts',
 ];
 
 /**
