@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { AppError } from '@caisson/contracts/app-error';
+import { isErrno } from './container-errors.ts';
 import { protocolError, readGoodbye } from './guest-answers.ts';
 import { agentFrame, createFrameReader, encodeFrame, type GuestFrame } from './guest-frames.ts';
 
@@ -53,8 +54,13 @@ export function openGuestWire(socket: Duplex, handlers: WireHandlers): OpenGuest
       end(error instanceof AppError ? error : protocolError(String(error)));
     }
   });
-  socket.on('error', (error) => lose(`The connection to the agent failed: ${error.message}.`));
-  socket.on('close', () => lose(goodbye === null ? 'The agent is gone.' : `The agent left: ${goodbye}.`));
+  const leave = (): void => lose(goodbye === null ? 'The agent is gone.' : `The agent left: ${goodbye}.`);
+  // What is written to an agent that has just gone fails before its end is read.
+  const isGone = (error: Error): boolean => isErrno(error, 'EPIPE', 'ECONNRESET');
+  socket.on('error', (error) =>
+    isGone(error) ? leave() : lose(`The connection to the agent failed: ${error.message}.`),
+  );
+  socket.on('close', leave);
 
   return {
     closed,

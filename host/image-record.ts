@@ -23,13 +23,20 @@ export interface ImageRecords {
 export async function createImageRecords(dataDir: string): Promise<ImageRecords> {
   const dir = join(dataDir, 'images');
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  // Callers who ask for one image at the same time record the same key.
+  let lastWrite: Promise<void> = Promise.resolve();
   const fileOf = (key: string) => join(dir, createHash('sha256').update(key).digest('hex').slice(0, 32));
   return {
     read: async (key) => {
       const text = await readFile(`${fileOf(key)}.json`, 'utf8').catch(() => null);
       return text === null ? null : parse(text);
     },
-    write: (key, record) => writeAtomically(`${fileOf(key)}.json`, JSON.stringify({ key, ...record })),
+    write(key, record) {
+      const write = () => writeAtomically(`${fileOf(key)}.json`, JSON.stringify({ key, ...record }));
+      const written = lastWrite.then(write);
+      lastWrite = written.catch(() => {});
+      return written;
+    },
     lockPath: (key) => `${fileOf(key)}.lock`,
   };
 }
