@@ -1,7 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { expectNothingLeft } from '../host/test/nothing-left.ts';
 import { microvmProblem, seedAccelerator, testKitsDir } from '../host/test/test-kit.ts';
 import { jsonLines } from './program.ts';
@@ -10,19 +8,6 @@ import { expectCleared, type Rig, startRig } from './rig.ts';
 const problem = await microvmProblem();
 // Every machine is emulated, on a busy one.
 vi.setConfig({ testTimeout: 400_000, hookTimeout: 400_000 });
-
-/** Each fork finds the process of the first step by its number and its start, and sees that it counts on. */
-const forks = `import { pipeline, sh } from '@caisson/pipeline';
-const say = 'echo process $(cat /counter) started at $(cut -d" " -f22 /proc/$(cat /counter)/stat)';
-const counter = sh(
-  \`(i=0; while :; do i=$((i+1)); echo $i > /dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.05; done) &
-echo $! > /counter; until [ -e /dev/shm/count ]; do sleep 0.05; done; \${say}\`,
-  { label: 'counter', snapshot: 'memory' },
-);
-const fork = (label: string) =>
-  counter.sh(\`\${say}; a=$(cat /dev/shm/count); until [ $(cat /dev/shm/count) -gt $a ]; do sleep 0.1; done\`, { label });
-export default pipeline([fork('one'), fork('two')]);
-`;
 
 describe.skipIf(problem !== null)('with a virtual machine for every job', () => {
   let rig: Rig;
@@ -44,18 +29,5 @@ describe.skipIf(problem !== null)('with a virtual machine for every job', () => 
     const lines = events.filter(({ kind }) => kind === 'step_log').map(({ line }) => line);
     expect(lines).toEqual(expect.arrayContaining(['built app with tools 1.0', 'hello from a caisson']));
     expect(lines.filter((line) => /in a virtual machine of its own: qemu/.test(String(line)))).toHaveLength(4);
-  });
-
-  test('what a step left running runs on in each of its forks', async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'caisson-e2e-'));
-    onTestFinished(() => rm(directory, { recursive: true }));
-    await mkdir(join(directory, '.caisson'));
-    await writeFile(join(directory, '.caisson', 'forks.ts'), forks);
-    const run = rig.start(['--json', 'run', directory, '--logs', '--driver', 'microvm']);
-    expect({ code: await run.ended, stderr: run.stderr(), stdout: run.stdout() }).toMatchObject({ code: 0 });
-    const lines = jsonLines(run.stdout()).filter(({ kind }) => kind === 'step_log');
-    const said = lines.map(({ line }) => String(line)).filter((line) => line.startsWith('process '));
-    expect(said).toHaveLength(3);
-    expect(new Set(said).size).toBe(1);
   });
 });

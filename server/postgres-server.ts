@@ -34,7 +34,10 @@ const settings = {
 };
 
 /** For a database nobody keeps, which many control planes at once work on. */
-const throwaway = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '400' };
+const throwaway = {
+  ...{ fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' },
+  ...{ max_connections: '400', autovacuum: 'off' },
+};
 
 export interface ServerRequest {
   readonly postgres: string;
