@@ -12,6 +12,8 @@ import { openWarmCli } from './warm-cli.ts';
 
 const speedName = 'written, stored and read by an SSE client';
 const [nodeName, postgresName, sharedName] = ['control plane and host', 'PostgreSQL', 'its shared buffers'];
+const largestName = 'its largest process';
+const parts = [sharedName, largestName];
 const [first, last] = [': first quarter', ': last quarter'];
 
 /** Whether much output is all there, and what it does to memory. */
@@ -21,7 +23,11 @@ export const logVolume: Row = {
   goals: [
     { series: speedName, figure: 'ok', bound: '≥', limit: 1 },
     { series: `${nodeName}${last}`, figure: 'p50', bound: '≤', limit: 1.1, ofP50: `${nodeName}${first}` },
-    { series: `${postgresName}${last}`, figure: 'p50', bound: '≤', limit: 1.1, ofP50: `${postgresName}${first}` },
+    {
+      ...{ series: `${postgresName}${last}`, figure: 'p50', bound: '≤', limit: 1.1, ofP50: `${postgresName}${first}` },
+      whenMissed: (p50Of) =>
+        `its largest process has ${p50Of(`${largestName}${first}`)} in the first quarter and ${p50Of(`${largestName}${last}`)} in the last: a connection that once stored much output keeps what it needed for that, and more of the ten had done so by then`,
+    },
   ],
   obstacle: needsRoot,
   measure,
@@ -29,6 +35,7 @@ export const logVolume: Row = {
 
 /** A job keeps 64 MiB of output, so a gigabyte is written by many. */
 const jobs = 18;
+const warmUps = 4;
 const lineBytes = 80;
 const linesPerJob = Math.floor((60 * 2 ** 20) / lineBytes);
 const mib = 2 ** 20;
@@ -48,8 +55,8 @@ async function measure(bench: Bench): Promise<Measured> {
     const server = connectTo(up.url, up.token);
     await makePipeline(server);
     const flood = () => floodOnce(server, expected, bench.signal);
-    // A process that just started has yet to grow to its size.
-    await flood();
+    // A process that just started has yet to grow to its size, and each of PostgreSQL's connections has one.
+    for (let job = 0; job < warmUps; job++) await flood();
     const over = new AbortController();
     const watching = watchMemory(up.pid, looks, over.signal);
     for (let job = 0; job < count && !bench.signal.aborted; job++) {
@@ -64,10 +71,10 @@ async function measure(bench: Bench): Promise<Measured> {
   return {
     series: [
       { name: speedName, role: 'ours', unit: 'MiB/s', samples: speed },
-      ...[nodeName, postgresName, sharedName].flatMap((name) => quarters(name, looks)),
+      ...[nodeName, postgresName, ...parts].flatMap((name) => quarters(name, looks)),
     ],
     notes: [
-      `\`caisson up\` in a process of its own; after one job to warm up, ${count} jobs, one after the other, each write ${((linesPerJob * lineBytes) / mib).toFixed(0)} MiB in numbered lines as fast as they can (a job’s output is kept up to 64 MiB). The digest of what the reader got has to be that of what was written. The speed is that of a whole build: capsule, command, storing, reading.`,
+      `\`caisson up\` in a process of its own; after ${warmUps} jobs to warm up, ${count} jobs, one after the other, each write ${((linesPerJob * lineBytes) / mib).toFixed(0)} MiB in numbered lines as fast as they can (a job’s output is kept up to 64 MiB). The digest of what the reader got has to be that of what was written. The speed is that of a whole build: capsule, command, storing, reading.`,
       `Memory is the proportional set size, looked at every ${sampleEveryMs} ms; the first and the last quarter of these looks are compared. PostgreSQL’s shared buffers, a pool of fixed size that fills with whatever is used, are counted apart.`,
     ],
   };
@@ -76,9 +83,9 @@ async function measure(bench: Bench): Promise<Measured> {
 function quarters(name: string, looks: readonly Look[]): Measured['series'] {
   const values = looks.map((look) => look[name] ?? Number.NaN);
   const quarter = Math.ceil(values.length / 4);
-  const parts = { [first]: values.slice(0, quarter), [last]: values.slice(-quarter) };
-  return Object.entries(parts).map(([when, part]) => ({
-    ...{ name: `${name}${when}`, role: name === sharedName ? 'part' : 'ours', unit: 'MiB' },
+  const ends = { [first]: values.slice(0, quarter), [last]: values.slice(-quarter) };
+  return Object.entries(ends).map(([when, part]) => ({
+    ...{ name: `${name}${when}`, role: parts.includes(name) ? 'part' : 'ours', unit: 'MiB' },
     samples: { ...noSamples(), values: part },
   }));
 }
@@ -127,10 +134,12 @@ async function watchMemory(pid: number, looks: Look[], over: AbortSignal): Promi
 async function lookAt(pid: number): Promise<Look> {
   const processes = await processTree(pid);
   const postgres = processes.filter(({ name }) => name === 'postgres');
-  const [node, whole, shared] = await Promise.all([
+  const ownOf = async (some: typeof postgres) => (await sumMib(some)) - (await sumMib(some, 'Pss_Shmem'));
+  const [node, own, shared, each] = await Promise.all([
     sumMib(processes.filter(({ name }) => name !== 'postgres')),
-    sumMib(postgres),
+    ownOf(postgres),
     sumMib(postgres, 'Pss_Shmem'),
+    Promise.all(postgres.map((process) => ownOf([process]))),
   ]);
-  return { [nodeName]: node, [postgresName]: whole - shared, [sharedName]: shared };
+  return { [nodeName]: node, [postgresName]: own, [sharedName]: shared, [largestName]: Math.max(...each) };
 }
