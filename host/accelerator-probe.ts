@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { isUsable } from './exists.ts';
 import { withFileLock } from './image-lock.ts';
+import { isRecord } from './is-record.ts';
 import { readBootId } from './layer-record.ts';
 import { createMicrovmDriver, type MicrovmDriverOptions } from './microvm-driver.ts';
 import type { Accelerator } from './qemu-arguments.ts';
-import { isRecord } from './qemu-json.ts';
 import { prepareQemuKit, type QemuKit } from './qemu-kit.ts';
 
 /** What became of a guest that was booted with one accelerator. */

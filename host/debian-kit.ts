@@ -4,7 +4,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import { debianSourceLines } from './image-apt-sources.ts';
 import { withFileLock } from './image-lock.ts';
 import { aptProgress } from './image-progress.ts';
-import { isRecord } from './qemu-json.ts';
+import { isRecord } from './is-record.ts';
 import { runProgram } from './run-program.ts';
 
 /** Programs of one Debian release, whatever the host has installed: unpacked below a directory, never installed. */

@@ -2,8 +2,8 @@ import { chown, lstat, mkdir, readFile, rename, writeFile } from 'node:fs/promis
 import { basename, dirname, join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { idMap } from './id-map.ts';
+import { isRecord } from './is-record.ts';
 import { removeTree } from './layer-tree.ts';
-import { isRecord } from './qemu-json.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
 /** What a capsule's memory depends on besides its disk: it can go on with the same only. */

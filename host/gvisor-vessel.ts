@@ -15,7 +15,7 @@ import { writeGvisorBundle } from './gvisor-bundle.ts';
 import { type GvisorRuntime, launchGvisor, placesIn, runscArgv, runscFor } from './gvisor-launch.ts';
 import { idMap } from './id-map.ts';
 import type { MachineSpec } from './machine-driver.ts';
-import { makeCgroup } from './microvm-cgroup.ts';
+import { makeCgroup } from './make-cgroup.ts';
 import { type NetworkSlot, namespacePath } from './network-slot.ts';
 
 /** What it takes to start gVisor's vessels. */

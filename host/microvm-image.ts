@@ -1,11 +1,11 @@
 import { link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import { isRecord } from './is-record.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import type { MemoryFiles } from './microvm-memory.ts';
 import { readVesselShape } from './microvm-state.ts';
 import type { VesselShape } from './microvm-vessel.ts';
-import { isRecord } from './qemu-json.ts';
 
 /** Where the memory of a machine is kept: the file it began with, what it changed since, and its devices. */
 export interface MemoryImage extends MemoryFiles {

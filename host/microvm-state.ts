@@ -1,8 +1,8 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import type { ProcessRef } from './container-process.ts';
+import { isRecord } from './is-record.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
 import type { VesselShape } from './microvm-vessel.ts';
-import { isRecord } from './qemu-json.ts';
 
 /** What must be known to take a machine up, or to clean it up, after a crash. Written before anything else of it exists. */
 export interface MicrovmState {

@@ -9,7 +9,7 @@ import { asAppError } from './container-errors.ts';
 import { newVesselId } from './container-layout.ts';
 import { findProcess, isAlive, type ProcessRef, waitUntilDead } from './container-process.ts';
 import type { MachineSpec } from './machine-driver.ts';
-import { makeCgroup } from './microvm-cgroup.ts';
+import { makeCgroup } from './make-cgroup.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { type MicrovmVesselLayout, microvmVesselLayoutOf } from './microvm-layout.ts';
 import type { MicrovmState } from './microvm-state.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
+import { isRecord } from './is-record.ts';
 import { devicesName } from './microvm-layout.ts';
-import { isRecord } from './qemu-json.ts';
 import type { QmpClient } from './qmp-client.ts';
 import { machineStatus } from './qmp-commands.ts';
 

@@ -2,7 +2,7 @@ import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { isErrno } from './container-errors.ts';
-import { isRecord } from './qemu-json.ts';
+import { isRecord } from './is-record.ts';
 
 /** What QEMU tells unasked. */
 interface QmpEvent {

@@ -1,5 +1,5 @@
+import { isRecord } from './is-record.ts';
 import { consoleBytes, consoleName } from './qemu-arguments.ts';
-import { isRecord } from './qemu-json.ts';
 import type { QmpClient } from './qmp-client.ts';
 
 /** QEMU's word for what a machine is doing: `prelaunch`, `running`, `paused`, `shutdown`, … */
