@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { debianSourceLines } from './image-apt-sources.ts';
 import { withFileLock } from './image-lock.ts';
 import { aptProgress } from './image-progress.ts';
@@ -95,9 +95,10 @@ async function extractPackages(
   try {
     await runProgram(argv, { timeoutMs: buildTimeoutMs, onLine: report.onLine, ...(signal ? { signal } : {}) });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     const advice = 'see whether "apt-get update" works here and mmdebstrap is installed';
-    throw new AppError('runtime_unavailable', `${contents} could not be fetched (${advice}): ${reason}`, { cause });
+    throw new AppError('runtime_unavailable', `${contents} could not be fetched (${advice}): ${messageOf(cause)}`, {
+      cause,
+    });
   } finally {
     report.stop();
   }

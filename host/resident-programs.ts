@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
+import { messageOf } from '@caisson/contracts/app-error';
 import { asAppError } from './container-errors.ts';
 import { createGate } from './gate.ts';
 import { connectGuest } from './guest-channel.ts';
@@ -115,7 +116,7 @@ async function runThere(agent: GuestLink, argv: readonly string[], options: Brie
     throw describeFailure(program, whyOf(exit, timeoutMs), { ...output, exitCode: exit.signal ? null : exit.exitCode });
   } catch (cause) {
     if (cause instanceof ProgramError) throw cause;
-    const why = `could not be started (${cause instanceof Error ? cause.message : cause})`;
+    const why = `could not be started (${messageOf(cause)})`;
     throw describeFailure(program, why, { stdout: '', stderr: '', exitCode: null, cause });
   }
 }

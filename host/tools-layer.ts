@@ -14,7 +14,7 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { AppError } from '@caisson/contracts/app-error';
+import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { exists } from './exists.ts';
 import { runProgram } from './run-program.ts';
@@ -71,10 +71,9 @@ export async function createToolsLayer(options: ToolsLayerOptions): Promise<stri
     await removeUnused(parent);
     return directory;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     throw new AppError(
       'tools_unavailable',
-      `the tools for capsules could not be made of ${options.nodeBinary}: ${reason}`,
+      `the tools for capsules could not be made of ${options.nodeBinary}: ${messageOf(cause)}`,
       { cause },
     );
   }
