@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { platform, release } from 'node:os';
 import { join } from 'node:path';
 import { AppError, messageOf } from '@caisson/contracts/app-error';
@@ -9,6 +9,7 @@ import { readBootId } from './layer-record.ts';
 import { createMicrovmDriver, type MicrovmDriverOptions } from './microvm-driver.ts';
 import type { Accelerator } from './qemu-arguments.ts';
 import { prepareQemuKit, type QemuKit } from './qemu-kit.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** What became of a guest that was booted with one accelerator. */
 interface AcceleratorTrial {
@@ -87,8 +88,7 @@ async function tryUntilOneWorks(
     }
     // When not even emulation works, something else is the matter, and may not be the next time.
     if (trials.some(({ accelerator, works }) => accelerator === 'tcg' && !works)) return trials;
-    await writeFile(`${path}.new`, `${JSON.stringify({ circumstances, trials }, null, 2)}\n`);
-    await rename(`${path}.new`, path);
+    await writeAtomically(path, `${JSON.stringify({ circumstances, trials }, null, 2)}\n`);
     return trials;
   });
 }

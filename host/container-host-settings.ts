@@ -1,5 +1,6 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeAtomically } from './write-atomically.ts';
 
 /** Settings of the machine that the driver changed, by name, with the time: for the operator who wonders who it was. */
 export type HostChanges = Readonly<Record<string, string>>;
@@ -28,6 +29,5 @@ export async function liftSharedLimits(dataDir: string): Promise<void> {
 export async function noteHostChange(dataDir: string, what: string): Promise<void> {
   const path = join(dataDir, 'host-changes.json');
   const known: HostChanges = JSON.parse(await readFile(path, 'utf8').catch(() => '{}'));
-  await writeFile(`${path}.new`, `${JSON.stringify({ ...known, [what]: new Date().toISOString() }, null, 2)}\n`);
-  await rename(`${path}.new`, path);
+  await writeAtomically(path, `${JSON.stringify({ ...known, [what]: new Date().toISOString() }, null, 2)}\n`);
 }

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { isErrno } from './container-errors.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** One data directory's share of the machine. Its id is in every name that other installations could collide with. */
 export interface Installation {
@@ -72,8 +73,7 @@ async function readOrMakeId(path: string): Promise<string> {
   if (typeof id === 'string' && /^[0-9a-f]{6}$/.test(id)) return id;
   if (text !== null) throw new AppError('provision_failed', `${path} holds no installation id; move it away`);
   const fresh = randomBytes(3).toString('hex');
-  await writeFile(`${path}.new`, `${JSON.stringify({ installationId: fresh })}\n`);
-  await rename(`${path}.new`, path);
+  await writeAtomically(path, `${JSON.stringify({ installationId: fresh })}\n`);
   return fresh;
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeAtomically } from './layer-record.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** What is remembered of an image, under its name and (for pulled ones) under its digest. */
 export interface ImageRecord {

@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { exists } from './exists.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 type LayerKind = 'image' | 'source' | 'sealed';
 
@@ -42,18 +43,6 @@ export async function readBootId(): Promise<string> {
 export function checkName(what: string, name: string): void {
   if (!namePattern.test(name))
     throw new AppError('invalid_argument', `${what} ${JSON.stringify(name)} is not a valid name`);
-}
-
-/** Writes a file so that readers see the old content or the new, never a part. */
-export async function writeAtomically(path: string, content: string): Promise<void> {
-  const temp = `${path}.tmp`;
-  try {
-    await writeFile(temp, content);
-    await rename(temp, path);
-  } catch (error) {
-    await rm(temp, { force: true });
-    throw error;
-  }
 }
 
 export async function writeMeta(layerDir: string, meta: LayerMeta): Promise<void> {

@@ -1,8 +1,9 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { ProcessRef } from './container-process.ts';
 import { isRecord } from './is-record.ts';
 import type { MicrovmLayout } from './microvm-layout.ts';
 import type { VesselShape } from './microvm-vessel.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** What must be known to take a machine up, or to clean it up, after a crash. Written before anything else of it exists. */
 export interface MicrovmState {
@@ -27,8 +28,7 @@ export interface MicrovmState {
 }
 
 export async function writeMicrovmState(layout: MicrovmLayout, state: MicrovmState): Promise<void> {
-  await writeFile(`${layout.stateFile}.new`, JSON.stringify(state));
-  await rename(`${layout.stateFile}.new`, layout.stateFile);
+  await writeAtomically(layout.stateFile, JSON.stringify(state));
 }
 
 /** Null when there is none, or one cut off by a power loss: then nothing was created after it. */

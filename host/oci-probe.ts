@@ -1,9 +1,10 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { AppError, messageOf } from '@caisson/contracts/app-error';
 import { type ContainerContext, startCapsule } from './container-create.ts';
 import { remainsOf } from './container-remains.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** Counts up when a capsule starts to need something else of the runtime. */
 const probeVersion = 2;
@@ -37,7 +38,7 @@ export async function chooseRuntime<Runtime extends { readonly label: string }>(
   for (const runtime of runtimes) {
     const failure = await probe(contextOf(runtime));
     if (failure === null) {
-      await keep(path, { circumstances, label: runtime.label });
+      await writeAtomically(path, `${JSON.stringify({ circumstances, label: runtime.label })}\n`);
       return runtime;
     }
     failures.push(`${runtime.label}: ${failure}`);
@@ -76,9 +77,4 @@ async function readKept(path: string, circumstances: string): Promise<string | n
   } catch {
     return null;
   }
-}
-
-async function keep(path: string, answer: { circumstances: string; label: string }): Promise<void> {
-  await writeFile(`${path}.new`, `${JSON.stringify(answer)}\n`);
-  await rename(`${path}.new`, path);
 }

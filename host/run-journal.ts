@@ -5,7 +5,8 @@ import type { CancelReason, RunAssignment, RunEvent, RunResult } from '@caisson/
 import { decodeRecords, encodeRecord } from '@caisson/contracts/record-codec';
 import { asAppError } from './container-errors.ts';
 import { openJournalFile } from './journal-file.ts';
-import { readBootId, writeAtomically } from './layer-record.ts';
+import { readBootId } from './layer-record.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** One line of a run's history. `guestOffset` is where the guest's output was read up to. */
 interface JournalRecord extends JournalPlace {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { HostDescription } from '@caisson/contracts/host-api';
@@ -14,6 +14,7 @@ import { type OpenedDriver, openDriver } from './open-driver.ts';
 import { makeProvisioner } from './run-provision.ts';
 import { createSourceStore } from './source-store.ts';
 import { clearToolDrafts, createToolsLayer } from './tools-layer.ts';
+import { writeAtomically } from './write-atomically.ts';
 
 /** Containers share processors well; a job seldom uses all it may. */
 const cpuOvercommit = 4;
@@ -118,8 +119,7 @@ async function readHostId(dataDir: string): Promise<string> {
   const known = await readFile(path, 'utf8').catch(() => null);
   if (known !== null) return known.trim();
   const hostId = randomUUID();
-  await writeFile(`${path}.tmp`, `${hostId}\n`);
-  await rename(`${path}.tmp`, path);
+  await writeAtomically(path, `${hostId}\n`);
   return hostId;
 }
 
