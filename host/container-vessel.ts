@@ -56,24 +56,42 @@ const startTimeoutMs = 30_000;
 const greetingTimeoutMs = 10_000;
 
 /** Starts a vessel. On any failure nothing is left of it; throws `provision_failed`. */
-export async function startVessel(context: VesselContext, egress: MachineSpec['egress']): Promise<Vessel> {
+export function startVessel(context: VesselContext, egress: MachineSpec['egress']): Promise<Vessel> {
+  const failure = 'a container could not be started';
+  return makeVessel(context, { egress, failure }, (layout, slot) => start(context, layout, slot));
+}
+
+/**
+ * Makes a vessel by `start`, which gets its network slot, when it is its turn. On any failure nothing is left of it; throws
+ * `provision_failed`, which begins with the words of `failure` unless `start` says why itself.
+ */
+export async function makeVessel(
+  context: Pick<VesselContext, 'installation' | 'hierarchy' | 'network' | 'startGate' | 'run' | 'strays'>,
+  { egress, failure }: { readonly egress: MachineSpec['egress']; readonly failure: string },
+  start: (layout: VesselLayout, slot: NetworkSlot | null) => Promise<Vessel>,
+): Promise<Vessel> {
   const layout = vesselLayoutOf(context.installation, newVesselId());
   return context.startGate(async () => {
     const slot = egress === 'internet' ? await context.network.pool.acquire() : null;
-    crashPoint('vessel.connected');
     try {
-      return await start(context, layout, slot);
+      return await start(layout, slot);
     } catch (error) {
       await dropVessel(context, { layout, slot });
-      throw asAppError(error, 'provision_failed', 'a container could not be started');
+      throw asAppError(error, 'provision_failed', failure);
     }
   });
 }
 
-async function start(context: VesselContext, layout: VesselLayout, slot: NetworkSlot | null): Promise<Vessel> {
+/** Makes the directory of all that a vessel runs from. */
+export async function makeRunDir({ runDir }: VesselLayout): Promise<void> {
   // The capsule's root, and nobody else who is not root, has to pass through to what is mounted from here.
-  await mkdir(layout.runDir, { mode: 0o710 });
-  await chown(layout.runDir, 0, idMap.baseId);
+  await mkdir(runDir, { mode: 0o710 });
+  await chown(runDir, 0, idMap.baseId);
+}
+
+async function start(context: VesselContext, layout: VesselLayout, slot: NetworkSlot | null): Promise<Vessel> {
+  crashPoint('vessel.connected');
+  await makeRunDir(layout);
   await writeBundle({
     layout,
     rootDir: context.blankRootDir,
@@ -97,15 +115,24 @@ export async function meetVessel(
   layout: VesselLayout,
   slot: NetworkSlot | null,
 ): Promise<Vessel | null> {
-  const cgroup = openCgroup(hierarchy, layout.cgroupPath);
-  const init = await findInit(layout, await cgroup.processes());
-  if (init === null) return null;
+  const running = await runningVessel(hierarchy, layout);
+  if (running === null) return null;
   const guest = await connectGuest(layout.socketPath, { greetingTimeoutMs }).catch(async (cause: unknown) => {
-    const fate = (await isAlive(init)) ? 'does not answer' : 'ended at once';
+    const fate = (await isAlive(running.init)) ? 'does not answer' : 'ended at once';
     throw new AppError('provision_failed', `the agent ${fate}`, { cause });
   });
   crashPoint('agent.greeted');
-  return { layout, cgroup, init, guest, slot, keepsSlot: true };
+  return { ...running, layout, guest, slot, keepsSlot: true };
+}
+
+/** The init of a vessel and the control group around it; null when it is dead. */
+export async function runningVessel(
+  hierarchy: CgroupHierarchy,
+  layout: VesselLayout,
+): Promise<Pick<Vessel, 'cgroup' | 'init'> | null> {
+  const cgroup = openCgroup(hierarchy, layout.cgroupPath);
+  const init = await findInit(layout, await cgroup.processes());
+  return init && { cgroup, init };
 }
 
 /** Kills everything in a vessel. Works on any part of one, and again. */

@@ -1,19 +1,15 @@
-import { chown, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
-import { openCgroup } from './cgroup-capsule.ts';
 import type { BeginCapsule } from './container-create.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
 import type { BodyParts } from './container-driver.ts';
-import { asAppError } from './container-errors.ts';
-import { type CapsuleLayout, newVesselId, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
-import { findInit } from './container-process.ts';
-import { dropVessel, type Vessel } from './container-vessel.ts';
+import type { CapsuleLayout, VesselLayout } from './container-layout.ts';
+import { makeRunDir, makeVessel, runningVessel, type Vessel } from './container-vessel.ts';
 import { exists } from './exists.ts';
 import { connectGuest } from './guest-channel.ts';
 import { writeGvisorBundle } from './gvisor-bundle.ts';
 import { type GvisorRuntime, launchGvisor, placesIn, runscArgv, runscFor } from './gvisor-launch.ts';
-import { idMap } from './id-map.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { makeCgroup } from './make-cgroup.ts';
 import { type NetworkSlot, namespacePath } from './network-slot.ts';
@@ -33,19 +29,11 @@ const threadsEach = 2;
 
 /** Begins capsules anew, or where the memory in `imageDir` stopped; on any failure nothing is left but the disk. */
 export function beginGvisor(context: GvisorVessels, imageDir: string | null = null): BeginCapsule {
-  return (spec, disk) => {
-    const layout = vesselLayoutOf(context.installation, newVesselId());
-    return context.startGate(async () => {
-      const slot = spec.egress === 'internet' ? await context.network.pool.acquire() : null;
-      crashPoint('vessel.connected');
-      try {
-        return await start(context, { spec, disk, layout, slot, imageDir });
-      } catch (error) {
-        await dropVessel(context, { layout, slot });
-        throw asAppError(error, 'provision_failed', 'a gVisor capsule could not be started');
-      }
-    });
-  };
+  const failure = 'a gVisor capsule could not be started';
+  return (spec, disk) =>
+    makeVessel(context, { egress: spec.egress, failure }, (layout, slot) =>
+      start(context, { spec, disk, layout, slot, imageDir }),
+    );
 }
 
 interface Beginning {
@@ -57,10 +45,10 @@ interface Beginning {
 }
 
 async function start(context: GvisorVessels, { spec, disk, layout, slot, imageDir }: Beginning): Promise<Vessel> {
-  const { runDir, bundleDir, pidFile, vesselId } = layout;
+  crashPoint('vessel.connected');
+  const { bundleDir, pidFile, vesselId } = layout;
   const places = placesIn(layout);
-  await mkdir(runDir, { mode: 0o710 });
-  await chown(runDir, 0, idMap.baseId);
+  await makeRunDir(layout);
   await mkdir(places.rootDir);
   // One that wakes has its disk.
   if (await exists(disk.upperDir)) await mkdir(disk.workDir, { mode: 0o700 });
@@ -117,13 +105,12 @@ async function meetGvisor(
   layout: VesselLayout,
   slot: NetworkSlot | null,
 ): Promise<Vessel | null> {
-  const cgroup = openCgroup(hierarchy, layout.cgroupPath);
-  const init = await findInit(layout, await cgroup.processes());
-  if (init === null) return null;
+  const running = await runningVessel(hierarchy, layout);
+  if (running === null) return null;
   const guest = await connectGuest(placesIn(layout).pipes, { greetingTimeoutMs }).catch((cause: unknown) => {
     throw new AppError('provision_failed', 'the agent does not answer', { cause });
   });
   crashPoint('agent.greeted');
   // gVisor takes the addresses out of the namespace.
-  return { layout, cgroup, init, guest, slot, keepsSlot: false };
+  return { ...running, layout, guest, slot, keepsSlot: false };
 }
