@@ -57,11 +57,13 @@ export async function startCapsule(
   }
 }
 
-export function noteVessel({ capsuleId, ...layout }: CapsuleLayout, vessel: Vessel, networkSlot: number | null) {
-  const state = { version: 2, capsuleId, vesselId: vessel.layout.vesselId, networkSlot } as const;
-  return writeState({ capsuleId, ...layout }, state);
+/** Writes down which vessel is the capsule, and the number of the network slot that is the capsule's, null when none is. */
+export function noteVessel(layout: CapsuleLayout, vessel: Vessel, networkSlot: number | null): Promise<void> {
+  const { capsuleId } = layout;
+  return writeState(layout, { version: 2, capsuleId, vesselId: vessel.layout.vesselId, networkSlot });
 }
 
+/** Holds the capsule that a vessel has become, among those that live, until nothing is left of it but its disk. */
 export function holdMachine(context: ContainerContext, layout: CapsuleLayout, vessel: Vessel): Machine {
   const { capsuleId } = layout;
   let heldSlot = vessel.slot;
@@ -89,8 +91,8 @@ export function holdMachine(context: ContainerContext, layout: CapsuleLayout, ve
 }
 
 /**
- * Takes up a capsule of an earlier process; null when its init is dead, its agent does not answer, or it is suspended. One that was paused is resumed,
- * since a frozen agent cannot answer.
+ * Takes up a capsule of an earlier process; null when its init is dead, its agent does not answer, or it is suspended. One that was
+ * paused is resumed, since a frozen agent cannot answer.
  */
 export async function adoptCapsule(context: ContainerContext, capsuleId: string): Promise<Machine | null> {
   const layout = layoutOf(context.installation, capsuleId);

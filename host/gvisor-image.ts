@@ -29,13 +29,10 @@ export function memoryOnDisk(diskDir: string): string {
 export async function makeMemoryPlace(diskDir: string, run: RunBriefly): Promise<string> {
   const memoryDir = memoryOnDisk(diskDir);
   const parent = dirname(memoryDir);
-  if (
-    await mkdir(parent).then(
-      () => true,
-      () => false,
-    )
-  )
-    await chown(parent, idMap.baseId, idMap.baseId);
+  await mkdir(parent).then(
+    () => chown(parent, idMap.baseId, idMap.baseId),
+    () => {},
+  );
   if (!(await lstat(parent)).isDirectory()) throw new AppError('snapshot_failed', 'there is no place for the memory');
   await removeTree(memoryDir, run);
   await mkdir(memoryDir, { mode: 0o700 });
