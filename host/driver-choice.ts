@@ -30,9 +30,9 @@ export function microvmPlaces({ dataDir, kitsDir }: Pick<ChoiceOptions, 'dataDir
 }
 
 /**
- * Chooses the driver; what containers do without is not loaded for them. `auto` takes micro-virtual machines where the processor's own virtualization boots them, else containers; to find
- * that out it fetches nothing, and boots a guest only where QEMU is already, once after each start of the machine. Throws
- * `runtime_unavailable` when micro-virtual machines are asked for and none boots.
+ * Chooses the driver; what containers do without is not loaded for them. `auto` takes micro-virtual machines where the processor's own
+ * virtualization boots them, else containers; to find that out it fetches nothing, and boots a guest only where QEMU is already, once
+ * after each start of the machine. Throws `runtime_unavailable` when micro-virtual machines are asked for and none boots.
  */
 export async function chooseDriver(options: ChoiceOptions): Promise<DriverChoice> {
   const { wish, progress } = options;

@@ -14,7 +14,7 @@ import { type OpenGuestWire, openGuestWire } from './guest-wire.ts';
 interface GuestChannelOptions {
   /** How long the agent may take to greet; default 10 000. A frozen capsule does not greet. */
   readonly greetingTimeoutMs?: number;
-  /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced; pipes are. Default false. */
+  /** The socket is the host's end of a port inside a machine, which does not notice when its user is replaced. Default: pipes are one. */
   readonly isPort?: boolean;
   /** Ends the waiting early, e.g. because the machine is dead. */
   readonly signal?: AbortSignal;
@@ -26,8 +26,8 @@ const protocolVersion = 1;
 const openRequestsMax = 16;
 
 /**
- * Connects to the agent behind a unix socket or a pair of pipes and waits for its greeting. Rejects with `guest_lost` when there is no agent or it
- * does not greet in time, with `guest_protocol` when it greets wrongly. A connection takes the place of any earlier one.
+ * Connects to the agent behind a unix socket or a pair of pipes and waits for its greeting. Rejects with `guest_lost` when there is no
+ * agent or it does not greet in time, with `guest_protocol` when it greets wrongly. A connection takes the place of any earlier one.
  */
 export async function connectGuest(place: string | GuestPipes, options: GuestChannelOptions = {}): Promise<GuestLink> {
   const timeoutMs = options.greetingTimeoutMs ?? 10_000;

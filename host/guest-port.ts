@@ -13,8 +13,9 @@ const greetingStart = Buffer.from([agentFrame.hello, 0, 0, 0, 0, 0, 0, 0, 48, 0,
 const skippedBytesMax = 1_048_576;
 
 /**
- * Opens a port, a byte stream that outlives its users, by its socket or its pipes: sends padding and `hello`, and drops what was meant for an earlier user. The
- * stream comes back paused, with the agent's greeting as its first bytes. Rejects with `guest_lost` when `signal` aborts before that.
+ * Opens a port, a byte stream that outlives its users, by its socket or its pipes: sends padding and `hello`, and drops what was meant
+ * for an earlier user. The stream comes back paused, with the agent's greeting as its first bytes. Rejects with `guest_lost` when
+ * `signal` aborts before that.
  */
 export async function openGuestPort(port: string | GuestPipes, hello: Buffer, signal: AbortSignal): Promise<Duplex> {
   let stream: Duplex | null = null;
