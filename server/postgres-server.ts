@@ -35,8 +35,11 @@ const settings = {
 
 /** For a database nobody keeps, which many control planes at once work on. */
 const throwaway = {
-  ...{ fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' },
-  ...{ max_connections: '400', autovacuum: 'off' },
+  fsync: 'off',
+  synchronous_commit: 'off',
+  full_page_writes: 'off',
+  max_connections: '400',
+  autovacuum: 'off',
 };
 
 export interface ServerRequest {
