@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test,
 import { gvisorProblem } from '../host/test/gvisor-test-driver.ts';
 import { expectNothingLeft } from '../host/test/nothing-left.ts';
 import { testKitsDir } from '../host/test/test-kit.ts';
-import { jsonLines } from './program.ts';
+import { runToPass } from './passed-run.ts';
 import { type Rig, startRig } from './rig.ts';
 
 const problem = await gvisorProblem();
@@ -33,12 +33,9 @@ describe.skipIf(problem !== null)('with gVisor for every job', () => {
   afterAll(() => rig.end());
 
   test('the example passes, rendering and all', async () => {
-    const run = rig.start(['--json', 'run', 'examples/hello', '--logs', '--driver', 'gvisor']);
-    expect({ code: await run.ended, stderr: run.stderr(), stdout: run.stdout() }).toMatchObject({ code: 0 });
-    const events = jsonLines(run.stdout());
-    expect(events.at(-1)).toMatchObject({ kind: 'build_end', state: 'passed' });
-    const lines = events.filter(({ kind }) => kind === 'step_log').map(({ line }) => line);
-    expect(lines).toEqual(expect.arrayContaining(['built app with tools 1.0', 'hello from a caisson']));
+    const lines = await runToPass(rig, 'examples/hello', '--driver', 'gvisor');
+    const said = lines.map(({ line }) => line);
+    expect(said).toEqual(expect.arrayContaining(['built app with tools 1.0', 'hello from a caisson']));
     const proven = await readFile(join(rig.dataDir, 'host', 'gvisor-probe.json'), 'utf8');
     expect(JSON.parse(proven).label).toMatch(/^runsc .* \((systrap|ptrace)\)$/);
   });
@@ -48,10 +45,8 @@ describe.skipIf(problem !== null)('with gVisor for every job', () => {
     onTestFinished(() => rm(directory, { recursive: true }));
     await mkdir(join(directory, '.caisson'));
     await writeFile(join(directory, '.caisson', 'forks.ts'), forks);
-    const run = rig.start(['--json', 'run', directory, '--logs', '--driver', 'gvisor']);
-    expect({ code: await run.ended, stderr: run.stderr(), stdout: run.stdout() }).toMatchObject({ code: 0 });
-    const lines = jsonLines(run.stdout()).filter(({ kind }) => kind === 'step_log');
-    const said = lines.map(({ line }) => String(line)).filter((line) => line.startsWith('process '));
+    const lines = await runToPass(rig, directory, '--driver', 'gvisor');
+    const said = lines.map(({ line }) => line).filter((line) => line.startsWith('process '));
     expect(said).toHaveLength(3);
     expect(new Set(said).size).toBe(1);
   });
