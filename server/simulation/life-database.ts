@@ -81,9 +81,9 @@ function begin(world: World, life: Life): Promise<GatedTransaction> {
     },
     async commit() {
       const kind = await doomOf(life, abandon).catch(unlessGone);
-      await close('commit');
+      const committed = close('commit');
       world.stats.commits += 1;
-      if (hasChanged) await world.observe(life.name);
+      await Promise.all([committed, hasChanged ? world.observe(life.name) : null]);
       sendUnsent(world, life);
       over.resolve();
       if (kind === 'cut_behind') throw new SimulatedFault('the connection to the database broke behind the commit');
@@ -95,7 +95,7 @@ function begin(world: World, life: Life): Promise<GatedTransaction> {
     life.after(fastestMs + world.draws.unit(`${life.name} statement`) * spreadMs, async () => {
       try {
         await doomOf(life, async () => {});
-        await session.begin();
+        session.begin();
       } catch (error) {
         return error === gone ? undefined : reject(error);
       }

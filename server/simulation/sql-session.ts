@@ -13,7 +13,7 @@ export interface Answer {
  */
 export interface SqlSession {
   query(text: string, parameters: readonly unknown[]): Promise<Answer>;
-  begin(): Promise<void>;
+  begin(): void;
   commit(): Promise<void>;
   rollback(): Promise<void>;
   /** Empties every table, as after a fresh start. */
@@ -58,21 +58,21 @@ const tables = [
 ];
 const clearsPerVacuum = 20;
 
-/** Without the triggers of foreign keys, since everything goes. */
 const clearing = `
   begin;
-  set local session_replication_role = replica;
   ${tables.map((table) => `delete from ${table}`).join(';\n  ')};
   select setval('leases_fence_seq', 1, false), setval('events_id_seq', 1, false);
   commit`;
 
 /** Opens a session on a migrated database that holds nothing; the database's defaults are changed for good. */
 export async function openSqlSession(connectionString: string): Promise<SqlSession> {
-  const { pool, close } = openDatabase(connectionString, 1);
+  const { pool, close } = openDatabase(connectionString, 2, { pipeline: true });
   const client = await pool.connect();
+  const sweeper = await pool.connect();
   await client.query(simulatedClock);
   await client.query(settings);
-  return makeSession(client, close);
+  await sweeper.query('set session_replication_role = replica');
+  return makeSession({ client, sweeper }, close);
 }
 
 /** Rows that are inserted take the time as their default. */
@@ -80,11 +80,18 @@ function needsClock(text: string): boolean {
   return text.includes('clock_timestamp') || text.includes('insert');
 }
 
-function makeSession(client: PoolClient, close: () => Promise<void>): SqlSession {
+interface Connections {
+  readonly client: PoolClient;
+  /** Clears without the triggers of foreign keys, since everything goes. To say so makes a connection forget all its plans. */
+  readonly sweeper: PoolClient;
+}
+
+function makeSession({ client, sweeper }: Connections, close: () => Promise<void>): SqlSession {
   const names = new Map<string, string>();
   let readClock = (): number => 0;
   let toldMs = Number.NaN;
   let clears = 0;
+  const ahead: Promise<unknown>[] = [];
 
   function nameOf(text: string): string {
     const known = names.get(text);
@@ -101,28 +108,39 @@ function makeSession(client: PoolClient, close: () => Promise<void>): SqlSession
     return `set simulation.now_ms = '${nowMs}';`;
   }
 
+  /** Sent at once; its answer is awaited with that of what follows, which saves a round trip. */
+  function sendAhead(text: string): void {
+    const sent = client.query(text);
+    sent.catch(() => {});
+    ahead.push(sent);
+  }
+
+  async function behind<T>(answer: Promise<T>): Promise<T> {
+    const [found] = await Promise.all([answer, ...ahead.splice(0)]);
+    return found;
+  }
+
   return {
     async query(text, parameters) {
       const clock = needsClock(text) ? clockText() : '';
-      if (clock !== '') await client.query(clock);
-      const { command, rows, rowCount } = await client.query({ name: nameOf(text), text, values: [...parameters] });
+      if (clock !== '') sendAhead(clock);
+      const sent = client.query({ name: nameOf(text), text, values: [...parameters] });
+      const { command, rows, rowCount } = await behind(sent);
       return { command, rows, rowCount: rowCount ?? 0 };
     },
-    async begin() {
-      await client.query(`${clockText()}begin`);
-    },
+    begin: () => sendAhead(`${clockText()}begin`),
     async commit() {
-      await client.query('commit');
+      await behind(client.query('commit'));
     },
     async rollback() {
-      await client.query('rollback');
+      await behind(client.query('rollback'));
       // What was set inside is taken back as well.
       toldMs = Number.NaN;
     },
     async clear() {
-      await client.query(clearing);
+      await sweeper.query(clearing);
       clears += 1;
-      if (clears % clearsPerVacuum === 0) await client.query(`vacuum ${tables.join(',')}`);
+      if (clears % clearsPerVacuum === 0) await sweeper.query(`vacuum ${tables.join(',')}`);
     },
     follow(clock) {
       readClock = clock;
@@ -130,6 +148,7 @@ function makeSession(client: PoolClient, close: () => Promise<void>): SqlSession
     },
     async close() {
       client.release();
+      sweeper.release();
       await close();
     },
   };

@@ -24,14 +24,17 @@ const connectTimeoutMs = 30_000;
 /** Statements of a change follow each other at once. Well within a lease, so that nobody loses one by waiting. */
 const idleTransactionMs = 5_000;
 
-/** Opens a pool; connections are made when first needed. `max` is the number of connections. */
-export function openDatabase(connectionString: string, max = 10): OpenDatabase {
+/**
+ * Opens a pool; connections are made when first needed. `max` is the number of connections. With `pipeline`, what is asked on one
+ * connection is sent before what was asked earlier is answered.
+ */
+export function openDatabase(connectionString: string, max = 10, { pipeline = false } = {}): OpenDatabase {
   const types = {
     getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
       oid === int8Oid ? parseInt8 : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
   };
   const pool = new pg.Pool({
-    ...{ connectionString, max, types, application_name: 'caisson' },
+    ...{ connectionString, max, pipeline, types, application_name: 'caisson' },
     connectionTimeoutMillis: connectTimeoutMs,
     // The locks of a process that stands still in the middle of a transaction are not everybody's.
     idle_in_transaction_session_timeout: idleTransactionMs,
