@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CrashBench, type Crashes, openCrashBench } from './crash-bench.ts';
 import type { SceneName } from './crash-scene.ts';
@@ -113,11 +114,8 @@ function titled(crashes: Crashes): Crashes & { readonly title: string } {
 
 /** Every point in the source, so that none is forgotten. */
 async function allCrashes(): Promise<readonly (Crashes & { readonly title: string })[]> {
-  const hostUrl = new URL('../', import.meta.url);
   // Those of micro-virtual machines and of gVisor are in `microvm-crash.long.test.ts` and `gvisor-crash.long.test.ts`.
-  const files = (await readdir(hostUrl)).filter((name) => name.endsWith('.ts') && !/^(microvm|gvisor)-/.test(name));
-  const texts = await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')));
-  const points = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));
+  const points = await crashPointsIn(new URL('../', import.meta.url), (name) => !/^(microvm|gvisor)-/.test(name));
   const named = [...Object.keys(scenes), ...Object.keys(laterHits)];
   for (const each of [...afterCrash, ...twice]) named.push(...each.at.flatMap((crash) => crash?.point ?? []));
   expect(

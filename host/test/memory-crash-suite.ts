@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Machine, MachineDriver } from '../machine-driver.ts';
 import { makeDataDir } from './driver-rig.ts';
@@ -39,15 +40,6 @@ export function crashCases(scenes: Readonly<Partial<Record<Scene, Fates>>>): rea
   );
 }
 
-/** Every point in the driver's own files, so that none is forgotten. */
-export async function crashPointsOf(prefix: string): Promise<readonly string[]> {
-  const hostUrl = new URL('../', import.meta.url);
-  const files = (await readdir(hostUrl)).filter((name) => name.startsWith(prefix));
-  const texts = await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')));
-  const found = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));
-  return [...new Set(found)].toSorted();
-}
-
 /** Kills a host, or what runs its capsule, at each point of creating a capsule, keeping its memory and waking it. */
 export function memoryCrashSuite({ driver: name, problem, open, cases, losses = [], prepare }: CrashSuite): void {
   describe.skipIf(problem !== null)(`capsules of the ${name} driver`, () => {
@@ -61,7 +53,9 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
     afterAll(() => rm(dataDir, { recursive: true, force: true }));
 
     it('are killed at every point', async () => {
-      expect([...new Set(cases.map(({ point }) => point))].toSorted()).toEqual(await crashPointsOf(`${name}-`));
+      // Every point in the driver's own files, so that none is forgotten.
+      const points = await crashPointsIn(new URL('../', import.meta.url), (file) => file.startsWith(`${name}-`));
+      expect(new Set(cases.map(({ point }) => point))).toEqual(new Set(points));
     });
 
     it.each(cases)('whose host is killed at $point ($scene): the next one finds that it $fate', async (each) => {

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunAssignment, RunMessage, RunResult } from '@caisson/contracts/host-api';
+import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { removeTree } from '../layer-tree.ts';
 import { type CrashAt, type CrashHost, startCrashHost } from './crash-host.ts';
@@ -85,10 +86,8 @@ describe.skipIf(problem !== null)('a snapshot that holds memory', () => {
   );
 
   it('is killed at points that are there', async () => {
-    const hostUrl = new URL('../', import.meta.url);
-    const files = (await readdir(hostUrl)).filter((name) => name.endsWith('.ts'));
-    const source = (await Promise.all(files.map((name) => readFile(new URL(name, hostUrl), 'utf8')))).join('');
-    for (const { point } of crashes) expect(source).toContain(`crashPoint('${point}')`);
+    const points = await crashPointsIn(new URL('../', import.meta.url));
+    for (const { point } of crashes) expect(points).toContain(point);
   });
 });
 

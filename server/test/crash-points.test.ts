@@ -1,5 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
 import { expect, test } from 'vitest';
 import { startPlane } from './crash-plane.ts';
 import { openScenario } from './crash-scenario.ts';
@@ -54,10 +54,7 @@ test.for(await allCrashes())(
 
 /** Every point in the source, so that none is forgotten. */
 async function allCrashes(): Promise<readonly { point: string; hit: number }[]> {
-  const engineUrl = new URL('../engine/', import.meta.url);
-  const files = (await readdir(engineUrl)).filter((name) => name.endsWith('.ts'));
-  const texts = await Promise.all(files.map((name) => readFile(new URL(name, engineUrl), 'utf8')));
-  const points = texts.flatMap((text) => [...text.matchAll(/crashPoint\('([^']+)'\)/g)].map(([, name]) => name ?? ''));
+  const points = await crashPointsIn(new URL('../engine/', import.meta.url));
   return points.toSorted().flatMap((point) => [1, ...(laterHits[point] ?? [])].map((hit) => ({ point, hit })));
 }
 
