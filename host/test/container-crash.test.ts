@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ContainerDriver, createContainerDriver } from '../container-driver.ts';
 import { makeDataDir } from './driver-rig.ts';
-import { expectNothingLeft } from './nothing-left.ts';
+import { expectNothingLeft, leaveNothing } from './nothing-left.ts';
 import { runInside } from './test-driver.ts';
 
 describe('a host process killed by kill -9', () => {
@@ -23,11 +23,7 @@ describe('a host process killed by kill -9', () => {
       const child = await startChild('loop');
       await delay(afterMs);
       await kill(child);
-      const driver = await openNext();
-      for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-      expect(await driver.list()).toEqual([]);
-      await driver.close();
-      await expectNothingLeft(dataDir);
+      await leaveNothing(await openNext(), dataDir);
     }
   });
 

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineDriver, MachineSpec } from '../machine-driver.ts';
-import { expectNothingLeft } from './nothing-left.ts';
+import { leaveNothing } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
 import { makeTinyImage } from './tiny-image.ts';
 
@@ -34,9 +34,7 @@ export async function openDriverRig<Driver extends MachineDriver>(
     imageDir,
     spec: (capsuleId, changes) => smallSpec(capsuleId, imageDir, changes),
     async end() {
-      for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-      await driver.close();
-      await expectNothingLeft(dataDir);
+      await leaveNothing(driver, dataDir);
       await remove();
     },
   };

@@ -6,7 +6,7 @@ import { type ContainerDriver, createContainerDriver } from '../container-driver
 import { openDriver } from '../open-driver.ts';
 import { makeDataDir } from './driver-rig.ts';
 import { createGvisorDriver, gvisorProblem } from './gvisor-test-driver.ts';
-import { expectNothingLeft } from './nothing-left.ts';
+import { leaveNothing } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
 import { runInside } from './test-driver.ts';
 import { testKitsDir } from './test-kit.ts';
@@ -18,10 +18,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 async function place() {
   const { dataDir, imageDir } = await makeDataDir();
   onTestFinished(async () => {
-    const driver = await createGvisorDriver({ dataDir });
-    for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-    await driver.close();
-    await expectNothingLeft(dataDir);
+    await leaveNothing(await createGvisorDriver({ dataDir }), dataDir);
     await rm(dataDir, { recursive: true, force: true });
   });
   return { dataDir, imageDir };

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Machine, MemorySnapshots } from '../machine-driver.ts';
+import { countIn, expectCounting } from './counting.ts';
 import { gvisorProblem, openGvisorTestDriver } from './gvisor-test-driver.ts';
 import { openPublicServer, type PublicServer } from './hostile-network.ts';
 import { runInside, type TestDriver } from './test-driver.ts';
@@ -11,7 +12,8 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 /** Counts in memory, in a file system in memory and on the disk, each time in all of them. */
 const count = `(i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo $i > /root/count; sleep 0.1; done) >/dev/null 2>&1 &`;
-const counted = 'until grep . /root/count; do sleep 0.05; done';
+const countPath = '/root/count';
+const counted = countIn(countPath);
 
 describe.skipIf(problem !== null)('the memory of a gVisor capsule', () => {
   let test: TestDriver;
@@ -39,15 +41,9 @@ describe.skipIf(problem !== null)('the memory of a gVisor capsule', () => {
     await runInside(machine, 'kill -USR1 $(cat /tmp/pid)');
     const heard = await runInside(machine, 'until grep . /tmp/heard; do sleep 0.05; done');
     expect(heard.stdout).toBe(`${machine.capsuleId}\n`);
-    await expectCounting(machine);
+    await expectCounting(machine, countPath);
     const reached = await runInside(machine, `nc -w 3 ${server.address} 7001 </dev/null`);
     expect(reached.stdout).toBe('secret\n');
-  }
-
-  async function expectCounting(machine: Machine): Promise<void> {
-    const { stdout } = await runInside(machine, `${counted}; sleep 0.5; ${counted}`);
-    const [first, second] = stdout.split('\n').map(Number);
-    expect(second).toBeGreaterThan(first ?? 0);
   }
 
   it('goes on in every fork, each with a name, an address, the time and random numbers of its own', async () => {
@@ -112,7 +108,7 @@ describe.skipIf(problem !== null)('the memory of a gVisor capsule', () => {
     await expect(machine.died).resolves.toMatchObject({ outOfMemory: false });
     expect(await test.driver.adopt('sleeper')).toBeNull();
     const woken = await memory.wake(test.spec('sleeper', { egress: 'internet' }));
-    await expectCounting(woken);
+    await expectCounting(woken, countPath);
     await expect(memory.wake(test.spec('sleeper'))).rejects.toMatchObject({ code: 'snapshot_failed' });
     await woken.destroy();
   });

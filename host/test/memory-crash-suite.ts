@@ -4,11 +4,11 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { Machine, MachineDriver } from '../machine-driver.ts';
+import type { MachineDriver } from '../machine-driver.ts';
+import { expectCounting } from './counting.ts';
 import { makeDataDir } from './driver-rig.ts';
-import { expectNothingLeft } from './nothing-left.ts';
+import { leaveNothing } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
-import { runInside } from './test-driver.ts';
 
 /** What a capsule is to the next host, if its host was killed in this scene at this point. */
 export type Fate = 'is gone' | 'runs' | 'sleeps';
@@ -49,7 +49,7 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
       ({ dataDir, imageDir } = await makeDataDir());
     });
     // What a test that failed left is not the next one's.
-    afterEach(async () => leaveNothing(await open({ dataDir })));
+    afterEach(async () => leaveDirectory(await open({ dataDir })));
     afterAll(() => rm(dataDir, { recursive: true, force: true }));
 
     it('are killed at every point', async () => {
@@ -70,22 +70,19 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
         each.fate === 'sleeps'
           ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
           : adopted;
-      if (machine && each.scene !== 'create') await expectCounting(machine);
-      await leaveNothing(driver);
+      if (machine && each.scene !== 'create') await expectCounting(machine, '/dev/shm/count');
+      await leaveDirectory(driver);
     });
 
     if (losses.length > 0)
       it.each(losses)('whose machine is killed at $point ($scene) leave nothing', async (each) => {
         expect(await runHost(each, 'qemu')).toEqual([0, null]);
-        await leaveNothing(await open({ dataDir }));
+        await leaveDirectory(await open({ dataDir }));
       });
 
-    async function leaveNothing(driver: MachineDriver): Promise<void> {
-      for (const capsuleId of await driver.list()) await driver.destroy(capsuleId);
-      expect(await driver.list()).toEqual([]);
-      await driver.close();
+    async function leaveDirectory(driver: MachineDriver): Promise<void> {
+      await leaveNothing(driver, dataDir);
       await rm(join(dataDir, 'snapshot'), { recursive: true, force: true });
-      await expectNothingLeft(dataDir);
     }
 
     async function runHost({ scene, point }: CrashCase, victim: string): Promise<unknown> {
@@ -96,13 +93,4 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
       return once(child, 'exit');
     }
   });
-}
-
-async function expectCounting(machine: Machine): Promise<void> {
-  // While it is written it may be empty.
-  const count = 'until grep . /dev/shm/count; do :; done';
-  const counts = await runInside(machine, `${count}; sleep 0.5; ${count}`, { timeoutMs: 100_000 });
-  expect(counts).toMatchObject({ exitCode: 0, stderr: '' });
-  const [first = 0, second = 0] = counts.stdout.split('\n').map(Number);
-  expect(second).toBeGreaterThan(first);
 }
