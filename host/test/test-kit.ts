@@ -4,21 +4,27 @@ import { join } from 'node:path';
 import { messageOf } from '@caisson/contracts/app-error';
 import { chooseAccelerator } from '../accelerator-probe.ts';
 import { createMicrovmDriver, type MicrovmDriver, type MicrovmDriverOptions } from '../microvm-driver.ts';
-import { findQemuKit, prepareQemuKit } from '../qemu-kit.ts';
+import { prepareQemuKit } from '../qemu-kit.ts';
 
 export const cacheDir = join(tmpdir(), 'caisson-test-cache');
 /** Where tests keep QEMU: fetched once per machine. */
 export const testKitsDir = join(cacheDir, 'kits');
 
 /** Null when micro-virtual machines can be tested here, else why not, said aloud. */
-export async function microvmProblem(): Promise<string | null> {
+export function microvmProblem(): Promise<string | null> {
+  return problemOf('micro-virtual machines', () => prepareQemuKit({ kitsDir: testKitsDir }));
+}
+
+/** Null when what a driver needs is here, or could be fetched, else why not, said aloud. */
+export async function problemOf(what: string, prepare: () => Promise<unknown>): Promise<string | null> {
   try {
     if (process.getuid?.() !== 0) throw new Error('that needs root');
-    if ((await findQemuKit(testKitsDir)) === null) await prepareQemuKit({ kitsDir: testKitsDir });
+    await prepare();
     return null;
   } catch (error) {
     const problem = messageOf(error);
-    console.warn(`skipped: micro-virtual machines (${problem}); run: scripts/setup vm`);
+    const advice = "install Debian's mmdebstrap and have a Debian archive in the apt sources";
+    console.warn(`skipped: ${what} (${problem}); ${advice}`);
     return problem;
   }
 }
