@@ -22,6 +22,7 @@ const engine = await makeEngine({
   ...{ db, connectionString, notifications, logger },
   effects: await openEffects(connectionString, logger),
   blobs: await openDirectoryBlobs(directory),
+  layerBlobs: await openDirectoryBlobs(join(directory, 'layers')),
   defaults: { ...testDefaults, jobTimeoutMs: 600_000 },
 });
 const host = scriptedHost(() => exited(0));

@@ -28,7 +28,40 @@ export interface HostApi {
   acknowledge(acks: readonly RunAck[]): Promise<void>;
   /** No lease or build needs this snapshot any more; the host may delete it once nothing stacks on it. */
   releaseLayer(layerId: string): Promise<void>;
+  /** A layer with all that lies below it, top first, as they go to another host; null when any of it is not here. */
+  describeLayer(layerId: string): Promise<readonly LayerCopy[] | null>;
+  /** True when this copy needs no upload. */
+  hasLayer(copyId: string): Promise<boolean>;
+  /** The bytes of a layer for another host's `putLayer`, packed while they are read. Throws `snapshot_missing`. */
+  readLayer(copyId: string): AsyncIterable<Uint8Array>;
+  /**
+   * Unpacks a layer of another host on those below it, which are here. One that is here already stays as it is; one that nobody has
+   * used for a while may go again. Refuses with `blob_digest_mismatch` when the bytes do not hash to its digest, with
+   * `snapshot_failed` when nothing could start from it here.
+   */
+  putLayer(layer: LayerUpload, bytes: AsyncIterable<Uint8Array>): Promise<void>;
 }
+
+/** A layer as it goes from host to host. */
+export interface LayerCopy {
+  /** Its id wherever it is a copy: that of a sealed disk, or else a name made up on the host it comes from. */
+  readonly copyId: string;
+  readonly kind: LayerKind;
+  /** Whose capsules can start from it. */
+  readonly driver: DriverCapabilities['driver'];
+  /** What lies below it, top first. */
+  readonly below: readonly string[];
+}
+
+export interface LayerUpload extends LayerCopy {
+  /** sha256 (lower hex) of the bytes. */
+  readonly digest: string;
+  /** Capsules are to go on with the memory that is in it. */
+  readonly isForMemory: boolean;
+}
+
+/** An unpacked image, an unpacked source, or the kept disk of a capsule. */
+export type LayerKind = 'image' | 'source' | 'sealed';
 
 export interface HostDescription {
   readonly hostId: string;

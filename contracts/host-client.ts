@@ -1,10 +1,10 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { Readable } from 'node:stream';
 import { AppError } from './app-error.ts';
-import type { ErrorCode } from './error-table.ts';
-import { errorTable } from './error-table.ts';
+import { isErrorCode } from './error-table.ts';
 import { connectTo, type HostAddress } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
+import { encodeLayerHeader, layerHeader } from './host-layer-header.ts';
 import { watchForSilence } from './host-silence.ts';
 import { decodeRecords } from './record-codec.ts';
 
@@ -28,8 +28,15 @@ export function connectHost(address: HostAddress): RemoteHost {
     return session;
   }
 
-  function request(method: string, path: string): ClientHttp2Stream {
-    return open().request({ ':method': method, ':path': path }, { endStream: method === 'GET' || method === 'HEAD' });
+  function request(method: string, path: string, headers: Readonly<Record<string, string>> = {}): ClientHttp2Stream {
+    return open().request({ ':method': method, ':path': path, ...headers }, { endStream: method === 'GET' });
+  }
+
+  async function upload(stream: ClientHttp2Stream, bytes: AsyncIterable<Uint8Array>): Promise<void> {
+    Readable.from(bytes)
+      .on('error', (error) => stream.destroy(error))
+      .pipe(stream);
+    await readReply(stream);
   }
 
   async function call<T>(name: string, ...args: unknown[]): Promise<T> {
@@ -42,17 +49,15 @@ export function connectHost(address: HostAddress): RemoteHost {
     describe: () => call('describe'),
     heartbeat: () => call('heartbeat'),
     hasBlob: (digest) => call('hasBlob', digest),
-    async putBlob(digest, bytes) {
-      const stream = request('PUT', `/blobs/${digest}`);
-      Readable.from(bytes)
-        .on('error', (error) => stream.destroy(error))
-        .pipe(stream);
-      await readReply(stream);
-    },
+    putBlob: (digest, bytes) => upload(request('PUT', `/blobs/${digest}`), bytes),
     startRun: (assignment) => call('startRun', assignment),
     cancelRun: (lease, reason) => call('cancelRun', lease, reason),
     acknowledge: (acks) => call('acknowledge', acks),
     releaseLayer: (layerId) => call('releaseLayer', layerId),
+    describeLayer: (layerId) => call('describeLayer', layerId),
+    hasLayer: (copyId) => call('hasLayer', copyId),
+    readLayer: (copyId) => readLayer(request('GET', `/layers/${copyId}`)),
+    putLayer: (layer, bytes) => upload(request('PUT', '/layers', { [layerHeader]: encodeLayerHeader(layer) }), bytes),
     watch: (signal) => watch(request('GET', '/watch'), signal),
     close() {
       session?.destroy();
@@ -60,18 +65,43 @@ export function connectHost(address: HostAddress): RemoteHost {
   };
 }
 
-async function readReply(stream: ClientHttp2Stream): Promise<unknown> {
+/** 0 when the stream ends without an answer. */
+function statusOf(stream: ClientHttp2Stream): Promise<number> {
   stream.setTimeout(callTimeoutMs, () => stream.destroy(new Error('the host did not answer in time')));
-  const status = new Promise<number>((resolve) => {
+  return new Promise<number>((resolve) => {
     stream.once('response', (headers) => resolve(Number(headers[':status'])));
     stream.once('close', () => resolve(0));
   });
+}
+
+async function* readLayer(stream: ClientHttp2Stream): AsyncIterable<Uint8Array> {
+  const status = statusOf(stream);
+  stream.on('error', () => {});
+  if ((await status) === 200) yield* stream;
+  else throw refusalOf(await readBody(stream));
+}
+
+async function readReply(stream: ClientHttp2Stream): Promise<unknown> {
+  const status = statusOf(stream);
+  const body = await readBody(stream);
+  if ((await status) === 200) return body.value;
+  throw refusalOf(body);
+}
+
+interface Reply {
+  readonly value?: unknown;
+  readonly code?: unknown;
+  readonly message?: unknown;
+}
+
+async function readBody(stream: ClientHttp2Stream): Promise<Reply> {
   const parts: Buffer[] = [];
   for await (const part of stream) parts.push(part);
-  const body = JSON.parse(Buffer.concat(parts).toString('utf8') || '{}');
-  if ((await status) === 200) return body.value;
-  const code: ErrorCode = Object.hasOwn(errorTable, body.code) ? body.code : 'internal_error';
-  throw new AppError(code, String(body.message));
+  return JSON.parse(Buffer.concat(parts).toString('utf8') || '{}');
+}
+
+function refusalOf(body: Reply): AppError {
+  return new AppError(isErrorCode(body.code) ? body.code : 'internal_error', String(body.message));
 }
 
 async function* watch(stream: ClientHttp2Stream, signal: AbortSignal): AsyncIterable<RunMessage> {

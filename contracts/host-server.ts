@@ -1,13 +1,18 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createSecureServer, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { messageOf } from './app-error.ts';
 import { type HostAddress, serverTls } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
+import { decodeLayerHeader, layerHeader } from './host-layer-header.ts';
 import { watchForSilence } from './host-silence.ts';
 import { encodeRecord } from './record-codec.ts';
 
 const maxBodyBytes = 16 * 2 ** 20;
+const methodPattern =
+  /^POST \/(describe|heartbeat|hasBlob|startRun|cancelRun|acknowledge|releaseLayer|describeLayer|hasLayer)$/;
 
 /** Answers a `HostApi` over HTTP/2. See `docs/host-api.md`. */
 export async function serveHostApi(host: HostApi, address: HostAddress): Promise<{ close(): Promise<void> }> {
@@ -21,7 +26,8 @@ export async function serveHostApi(host: HostApi, address: HostAddress): Promise
   });
   server.on('stream', (stream, headers) => {
     stream.on('error', () => stream.close());
-    answer(host, stream, `${headers[':method']} ${headers[':path']}`).catch((error) => refuse(stream, error));
+    const route = `${headers[':method']} ${headers[':path']}`;
+    answer(host, stream, { route, layer: String(headers[layerHeader]) }).catch((error) => refuse(stream, error));
   });
   await listen(server, address);
   return {
@@ -48,14 +54,26 @@ async function listen(server: Http2Server, address: HostAddress): Promise<void> 
   }
 }
 
-async function answer(host: HostApi, stream: ServerHttp2Stream, route: string): Promise<void> {
+interface Asked {
+  readonly route: string;
+  /** What a layer that comes is. */
+  readonly layer: string;
+}
+
+async function answer(host: HostApi, stream: ServerHttp2Stream, { route, layer }: Asked): Promise<void> {
   const digest = /^PUT \/blobs\/([0-9a-f]{64})$/.exec(route)?.[1];
   if (digest !== undefined) {
     await host.putBlob(digest, stream);
     return reply(stream, null);
   }
   if (route === 'GET /watch') return streamMessages(host, stream);
-  const method = /^POST \/(describe|heartbeat|hasBlob|startRun|cancelRun|acknowledge|releaseLayer)$/.exec(route)?.[1];
+  if (route === 'PUT /layers') {
+    await host.putLayer(decodeLayerHeader(layer), stream);
+    return reply(stream, null);
+  }
+  const copyId = /^GET \/layers\/([\w.-]+)$/.exec(route)?.[1];
+  if (copyId !== undefined) return streamLayer(host.readLayer(copyId), stream);
+  const method = methodPattern.exec(route)?.[1];
   if (method === undefined) throw new Error(`no such call: ${route}`);
   const call = host[method as 'describe'] as (...args: unknown[]) => Promise<unknown>;
   reply(stream, await call.apply(host, await readArguments(stream)));
@@ -96,6 +114,14 @@ async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise
     if (!stream.write(encodeMessage(message))) await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
   }
   stream.end();
+}
+
+/** One that is not here is refused like any call; one that breaks off breaks the stream off. */
+async function streamLayer(bytes: AsyncIterable<Uint8Array>, stream: ServerHttp2Stream): Promise<void> {
+  const packed = Readable.from(bytes);
+  await once(packed, 'readable');
+  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' });
+  await pipeline(packed, stream);
 }
 
 function encodeMessage(message: RunMessage): Uint8Array {

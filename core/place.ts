@@ -21,6 +21,8 @@ export interface HostView {
 export interface PlaceRequest extends Resources {
   /** Hosts with the sealed disk this one starts from; null when it starts from an image. */
   readonly snapshotHostIds: readonly string[] | null;
+  /** Hosts that disk may be copied to when none that has it has room. */
+  readonly copyHostIds: readonly string[];
   /** It, or one that grows out of its disk, keeps memory. Counts for one that starts from an image: the rest is bound to its host. */
   readonly needsMemorySnapshots: boolean;
 }
@@ -37,18 +39,30 @@ export type Placement =
 export type WaitReason = 'no_capacity' | 'no_host' | 'snapshot_host_gone';
 
 /**
- * The host for one capsule: of those with room, the one left with the largest share of free processors, then memory, then the
+ * The host for one capsule: of those with room, the ones that have its disk before those it would have to be copied to, the one left with the largest share of free processors, then memory, then the
  * smallest id. The same view and request always give the same answer.
  */
 export function place(hosts: readonly HostView[], request: PlaceRequest): Placement {
   const candidates = hosts.filter((host) => isCandidate(host, request));
+  const hostId = bestWithRoom(candidates, request) ?? bestWithRoom(copyCandidates(hosts, request), request);
+  if (hostId !== null) return { ok: true, hostId };
   if (candidates.length === 0) return nobody(hosts, request);
-  const large = candidates.filter((host) => fits(request, host.capacity));
-  if (large.length === 0) return { ok: false, reason: 'no_host', message: tooSmall(candidates, request) };
-  const free = large.filter((host) => fits(request, freeOf(host)));
+  const isAnyLarge = candidates.some((host) => fits(request, host.capacity));
+  return isAnyLarge ? noCapacity : { ok: false, reason: 'no_host', message: tooSmall(candidates, request) };
+}
+
+function bestWithRoom(hosts: readonly HostView[], request: PlaceRequest): string | null {
+  const free = hosts.filter((host) => fits(request, host.capacity) && fits(request, freeOf(host)));
   const [first, ...rest] = free;
-  if (first === undefined) return noCapacity;
-  return { ok: true, hostId: rest.reduce((best, host) => (isBetter(host, best, request) ? host : best), first).hostId };
+  if (first === undefined) return null;
+  return rest.reduce((best, host) => (isBetter(host, best, request) ? host : best), first).hostId;
+}
+
+function copyCandidates(hosts: readonly HostView[], { copyHostIds, needsMemorySnapshots }: PlaceRequest): HostView[] {
+  return hosts.filter(
+    ({ hostId, status, memorySnapshots }) =>
+      status === 'online' && (memorySnapshots || !needsMemorySnapshots) && copyHostIds.includes(hostId),
+  );
 }
 
 function isCandidate({ hostId, status, memorySnapshots }: HostView, request: PlaceRequest): boolean {

@@ -23,6 +23,7 @@ export function gvisorSnapshots(context: GvisorContext): MemorySnapshots {
   return {
     snapshot: (capsuleId, directory) => snapshot(context, capsuleId, directory).catch(asFailure),
     restore: (directory, spec) => restore(context, directory, spec).catch(asFailure),
+    check: (directory) => checkImage(needsOf(context), memoryOnDisk(directory)).catch(asFailure),
     suspend: (capsuleId) => suspend(context, capsuleId).catch(asFailure),
     wake: (spec) => wake(context, spec).catch(asFailure),
   };

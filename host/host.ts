@@ -121,10 +121,7 @@ export async function createHost(parts: HostParts): Promise<Host> {
       forget(runs, acks, over).finally(() => {
         if (runs.size === 0) allHeard.resolve();
       }),
-    async releaseLayer(layerId) {
-      // On a full disk the mark can be written only when the disk it marks is gone, or another one.
-      await parts.layers.release(layerId).finally(() => parts.layers.collect());
-    },
+    ...layerCalls(parts),
     async close({ end }) {
       isClosing = true;
       await Promise.allSettled(starting.values());
@@ -136,6 +133,24 @@ export async function createHost(parts: HostParts): Promise<Host> {
       for (const { journal } of runs.values()) await journal.close().catch(() => {});
       await over.close();
     },
+  };
+}
+
+type LayerCalls = Pick<HostApi, 'releaseLayer' | 'describeLayer' | 'hasLayer' | 'readLayer' | 'putLayer'>;
+
+function layerCalls({ layers, provisioner }: HostParts): LayerCalls {
+  return {
+    async releaseLayer(layerId) {
+      // On a full disk the mark can be written only when the disk it marks is gone, or another one.
+      await layers.release(layerId).finally(() => layers.collect());
+    },
+    describeLayer: (layerId) => layers.describe(layerId),
+    hasLayer: (copyId) => layers.hasCopy(copyId),
+    readLayer: (copyId) => layers.readCopy(copyId),
+    putLayer: (layer, bytes) =>
+      layers.addCopy(layer, bytes, async (directory) => {
+        if (layer.isForMemory) await provisioner.checkMemory(directory);
+      }),
   };
 }
 

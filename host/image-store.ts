@@ -7,7 +7,8 @@ import { withFileLock } from './image-lock.ts';
 import { createImageRecords, type ImageRecord, type ImageRecords } from './image-record.ts';
 import { type ImageReference, parseImageReference } from './image-reference.ts';
 import { fetchImage, inspectImage, isAbsent } from './image-registry.ts';
-import type { DiskLayers, FillLayer } from './layer-disk.ts';
+import type { FillLayer } from './layer-add.ts';
+import type { DiskLayers } from './layer-disk.ts';
 import type { ImageStore, ResolvedImage } from './layer-store.ts';
 import type { TarLimits } from './layer-tar.ts';
 

@@ -1,18 +1,22 @@
+import type { LayerKind } from '@caisson/contracts/host-api';
+
 /** What decides whether a layer may go. */
 export interface CollectableLayer {
   readonly layerId: string;
-  readonly kind: 'image' | 'source' | 'sealed';
+  readonly kind: LayerKind;
   readonly below: readonly string[];
   readonly sizeBytes: number;
   readonly held: boolean;
   readonly released: boolean;
+  /** It came from another host. */
+  readonly isCopy: boolean;
   readonly usedAtMs: number;
 }
 
 interface CollectLimits {
   /** Disk space all layers together may take. */
   readonly budgetBytes: number;
-  /** Images and sources used since then stay, so that what was just resolved is still there when it is held. */
+  /** Images, sources and copies used since then stay, so that what was just resolved is still there when it is held. */
   readonly usedBeforeMs: number;
 }
 
@@ -29,7 +33,11 @@ export function chooseLayersToDelete(layers: readonly CollectableLayer[], limits
   let totalBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
 
   const isFree = (layer: CollectableLayer) => !layer.held && (carried.get(layer.layerId) ?? 0) === 0;
-  const isUseless = (layer: CollectableLayer) => layer.released || layer.below.some((id) => !present.has(id));
+  // A disk of another host comes again when somebody wants it; nobody says when nobody does.
+  const isOldCopy = ({ kind, isCopy, usedAtMs }: CollectableLayer) =>
+    kind === 'sealed' && isCopy && usedAtMs < limits.usedBeforeMs;
+  const isUseless = (layer: CollectableLayer) =>
+    layer.released || isOldCopy(layer) || layer.below.some((id) => !present.has(id));
   const remove = (layer: CollectableLayer) => {
     present.delete(layer.layerId);
     chosen.push(layer.layerId);

@@ -1,9 +1,10 @@
-import { randomUUID } from 'node:crypto';
-import { access, chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { access, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { exists } from './exists.ts';
+import { addLayer, type FillLayer, publishLayer } from './layer-add.ts';
+import { addCopy, describeLayer, hasCopy, readCopy } from './layer-copies.ts';
 import { collectLayers } from './layer-garbage.ts';
 import { diffDir, maxStackDepth } from './layer-overlay.ts';
 import {
@@ -14,8 +15,8 @@ import {
   readLayer,
   setMark,
   writeNewLayer,
-  writeUsedAt,
 } from './layer-record.ts';
+import { isForeign, stackOf } from './layer-stack.ts';
 import { inTurn, type LayerState, type LayerStoreOptions, needLayer } from './layer-state.ts';
 import type { LayerStore } from './layer-store.ts';
 import { removeTree } from './layer-tree.ts';
@@ -35,9 +36,6 @@ export interface DiskLayers extends LayerStore {
   list(): readonly Readonly<Layer>[];
 }
 
-/** Puts a layer's content into the empty directory `diffDir`; `scratchDir` is for its own work and goes away afterwards. */
-export type FillLayer = (diffDir: string, scratchDir: string) => Promise<void>;
-
 /** Opens the layers of a data directory, finishing or removing what a killed predecessor left half done. */
 export async function createLayerStore(options: LayerStoreOptions): Promise<DiskLayers> {
   const state = await open({ graceMs: 600_000, now: Date.now, driver: 'container', ...options });
@@ -49,7 +47,11 @@ export async function createLayerStore(options: LayerStoreOptions): Promise<Disk
     drop: (layerId, holder) => inTurn(state, () => drop(state, layerId, holder)),
     release: (layerId) => inTurn(state, () => release(state, layerId)),
     collect: () => collectLayers(state),
-    add: (layerId, kind, fill) => add(state, { layerId, kind, fill }),
+    add: (layerId, kind, fill) => addLayer(state, { layerId, kind, below: [] }, fill),
+    describe: (layerId) => describeLayer(state, layerId),
+    hasCopy: (copyId) => hasCopy(state, copyId),
+    readCopy: (copyId) => readCopy(state, copyId),
+    addCopy: (layer, bytes, check) => addCopy(state, { layer, bytes, check }),
     draft: (layerId) => join(state.root, `.tmp-draft-${layerId}`),
     holds: () => [...state.layers].flatMap(([layerId, l]) => [...l.holders].map((holder) => ({ layerId, holder }))),
     list: () => [...state.layers.values()],
@@ -81,55 +83,9 @@ async function takeUp(state: LayerState, name: string): Promise<void> {
   const layer = isTemp && !name.startsWith('.tmp-seal-') ? null : await readLayer(state.root, name);
   const survived = layer !== null && (layer.durable || layer.meta.bootId === state.bootId);
   if (!survived || state.layers.has(layer.meta.layerId)) return removeTree(join(state.root, name));
-  if (isTemp) return publish(state, join(state.root, name), layer.meta);
+  if (isTemp) return publishLayer(state, join(state.root, name), layer.meta);
   state.layers.set(layer.meta.layerId, layer);
   state.nextNumber = Math.max(state.nextNumber, Number.parseInt(name, 36) + 1);
-}
-
-/** Gives a whole layer its place by one rename. */
-async function publish(state: LayerState, tempDir: string, meta: LayerMeta): Promise<void> {
-  const dirName = await freeName(state);
-  // Overlayfs enters by the rights of whoever mounts. Users of the host stay out: they would find private sources and foreign setuid files.
-  await chmod(tempDir, 0o700);
-  crashPoint('layer.complete');
-  await rename(tempDir, join(state.root, dirName));
-  crashPoint('layer.published');
-  const usedAtMs = state.options.now();
-  await writeUsedAt(join(state.root, dirName), usedAtMs);
-  const layer: Layer = { dirName, meta, holders: new Set(), released: false, usedAtMs, durable: false };
-  state.layers.set(meta.layerId, layer);
-}
-
-async function freeName(state: LayerState): Promise<string> {
-  for (;;) {
-    const name = (state.nextNumber++).toString(36);
-    if (!(await exists(join(state.root, name)))) return name;
-  }
-}
-
-async function stackOf(state: LayerState, layerId: string): Promise<readonly string[] | null> {
-  const layer = state.layers.get(layerId);
-  if (layer === undefined) return null;
-  const stack = [layerId, ...layer.meta.below];
-  const usedAtMs = state.options.now();
-  for (const id of stack) {
-    const member = state.layers.get(id);
-    if (member === undefined || isForeign(state, member)) return null;
-    await touch(state, member, usedAtMs);
-  }
-  return stack;
-}
-
-/** A disk that the other driver's capsules wrote: it is in a form from which ours cannot start. */
-function isForeign({ options }: LayerState, { meta }: Layer): boolean {
-  return meta.kind === 'sealed' && (meta.sealedBy ?? 'container') !== options.driver;
-}
-
-/** The file is only a hint for the next process: written now and then, and a layer deleted meanwhile is no error. */
-async function touch(state: LayerState, layer: Layer, usedAtMs: number): Promise<void> {
-  const isWorthWriting = usedAtMs - layer.usedAtMs > 60_000;
-  layer.usedAtMs = usedAtMs;
-  if (isWorthWriting) await writeUsedAt(join(state.root, layer.dirName), usedAtMs).catch(() => {});
 }
 
 async function seal(
@@ -157,7 +113,7 @@ async function seal(
     // From here on a restart finishes the seal.
     await rename(upperDir, join(tempDir, 'diff'));
     crashPoint('seal.moved');
-    await publish(state, tempDir, meta);
+    await publishLayer(state, tempDir, meta);
   } catch (cause) {
     await removeTree(tempDir);
     throw new AppError('snapshot_failed', `the disk could not be kept as snapshot ${layerId}`, { cause });
@@ -189,39 +145,4 @@ async function release(state: LayerState, layerId: string): Promise<void> {
   layer.released = true;
   await setMark(join(state.root, layer.dirName, 'released'), true);
   crashPoint('release.marked');
-}
-
-interface AddCall {
-  readonly layerId: string;
-  readonly kind: 'image' | 'source';
-  readonly fill: FillLayer;
-}
-
-async function add(state: LayerState, { layerId, kind, fill }: AddCall): Promise<void> {
-  checkName('layer id', layerId);
-  if (state.layers.has(layerId)) return;
-  const tempDir = join(state.root, `.tmp-${kind}-${randomUUID()}`);
-  const meta: LayerMeta = { layerId, kind, below: [], sizeBytes: null, bootId: state.bootId };
-  try {
-    await fillNew(tempDir, fill);
-    crashPoint('layer.filled');
-    await writeNewLayer(tempDir, meta);
-    await inTurn(state, async () => {
-      if (state.layers.has(layerId)) await removeTree(tempDir);
-      else await publish(state, tempDir, meta);
-    });
-  } catch (error) {
-    await removeTree(tempDir);
-    throw error;
-  }
-}
-
-async function fillNew(tempDir: string, fill: FillLayer): Promise<void> {
-  const diff = join(tempDir, 'diff');
-  const scratch = join(tempDir, 'scratch');
-  await mkdir(tempDir, { mode: 0o711 });
-  await mkdir(diff, { mode: 0o755 });
-  await mkdir(scratch, { mode: 0o700 });
-  await fill(diff, scratch);
-  await rm(scratch, { recursive: true });
 }

@@ -67,7 +67,7 @@ async function collectable(state: LayerState, layer: Layer) {
   // Made later than the rest, if at all.
   const asDisk = await stat(layerDiskPath(diffDir(state.root, layer.dirName))).catch(() => null);
   const sizeBytes = (meta.sizeBytes ?? 0) + (asDisk?.size ?? 0);
-  return { ...meta, sizeBytes, held: layer.holders.size > 0, released, usedAtMs };
+  return { ...meta, isCopy: meta.isCopy === true, sizeBytes, held: layer.holders.size > 0, released, usedAtMs };
 }
 
 async function measure(state: LayerState): Promise<void> {

@@ -1,10 +1,9 @@
 import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
+import type { LayerKind } from '@caisson/contracts/host-api';
 import { exists } from './exists.ts';
 import { writeAtomically } from './write-atomically.ts';
-
-type LayerKind = 'image' | 'source' | 'sealed';
 
 /** What `meta.json` of a layer says. Written once; only `sizeBytes` is filled in later. */
 export interface LayerMeta {
@@ -18,6 +17,10 @@ export interface LayerMeta {
   readonly bootId: string;
   /** The driver whose capsule wrote it, for only that one can start from it; absent where it is containers, or a directory for all. */
   readonly sealedBy?: 'microvm';
+  /** What copies of it are called on other hosts, from when one was first asked for; absent of a sealed disk, whose own id that is. */
+  readonly origin?: string;
+  /** It came from another host, from where it can come again. */
+  readonly isCopy?: true;
 }
 
 /** One layer as known in memory; the files of its directory say the same. */

@@ -1,3 +1,5 @@
+import type { LayerCopy, LayerUpload } from '@caisson/contracts/host-api';
+
 /**
  * Immutable disk layers of one host: unpacked images, unpacked sources, sealed disks of finished runs. A capsule's disk is a
  * stack of layer ids, top first.
@@ -17,8 +19,26 @@ export interface LayerStore {
   drop(layerId: string, holder: string): Promise<void>;
   /** Nobody will ask for this layer by id again; it goes when nothing holds it or stacks on it. */
   release(layerId: string): Promise<void>;
-  /** Deletes released layers that nothing uses, then the least recently used images and sources until the rest fits the budget. */
+  /**
+   * Deletes released layers that nothing uses and copies of other hosts' disks that nothing has used lately, then the least recently
+   * used images and sources until the rest fits the budget.
+   */
   collect(): Promise<{ readonly freedBytes: number }>;
+  /** A layer with all below it, top first, as they go to another host; null when any of it is not here. */
+  describe(layerId: string): Promise<readonly LayerCopy[] | null>;
+  /** Whether what other hosts know by this id is here, with all below it. */
+  hasCopy(copyId: string): Promise<boolean>;
+  /** Its bytes for another host's `addCopy`. Throws `AppError('snapshot_missing')`. */
+  readCopy(copyId: string): AsyncIterable<Uint8Array>;
+  /**
+   * Makes a layer of what another host's `readCopy` gave; `check` throws when nothing could start from its directory. Throws
+   * `AppError` `blob_digest_mismatch`, `disk_full`, or `snapshot_failed` when it is nothing this host could use.
+   */
+  addCopy(
+    layer: LayerUpload,
+    bytes: AsyncIterable<Uint8Array>,
+    check: (directory: string) => Promise<void>,
+  ): Promise<void>;
 }
 
 /** Source archives (gzipped tars by sha256) and the layers they unpack to: `/workspace` with the tree in it. */

@@ -38,6 +38,8 @@ export interface MemorySnapshots {
    * that of the capsule it was, but for id and name, and with the snapshot's directory as one more layer on top.
    */
   restore(directory: string, spec: MachineSpec): Promise<Machine>;
+  /** Throws when a snapshot in a directory is not whole, or what it holds cannot go on here. */
+  check(directory: string): Promise<void>;
   /** Saves a capsule of this process, on disk for good, and ends what runs of it. Interrupted, it is as if it had not begun. */
   suspend(capsuleId: string): Promise<void>;
   /** Goes on with a suspended capsule, whose spec it was created with; it is suspended no more. Interrupted, it still is. */

@@ -28,6 +28,7 @@ export function microvmSnapshots(context: MicrovmContext): MemorySnapshots {
   return {
     snapshot: (capsuleId, directory) => snapshot(context, capsuleId, directory).catch(asFailure),
     restore: (directory, spec) => createFrom(context, spec, () => cloneSnapshot(context, directory, spec)),
+    check: (directory) => readImage(context, memoryImageIn(directory)).then(() => {}, asFailure),
     suspend: (capsuleId) => suspend(context, capsuleId).catch(asFailure),
     wake: (spec) => wake(context, spec).catch(asFailure),
   };

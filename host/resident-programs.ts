@@ -17,7 +17,7 @@ import {
 
 /** Runs a short program of the host to its end; as `runProgram`, with a small environment of its own. */
 export type RunBriefly = (argv: readonly string[], options?: BriefOptions) => Promise<ProgramResult>;
-type BriefOptions = Pick<ProgramOptions, 'timeoutMs' | 'cwd' | 'stdin'>;
+type BriefOptions = Pick<ProgramOptions, 'timeoutMs' | 'cwd'> & { readonly stdin?: string | Uint8Array };
 
 /** Starts programs on behalf of this process. */
 export interface ResidentPrograms {

@@ -1,6 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 
 export interface ProgramOptions {
   /** Killed after this long; default one minute. */
@@ -9,8 +11,8 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** The whole environment; without it the host's own is inherited. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Written to the program's stdin, which is otherwise empty. */
-  readonly stdin?: string | Uint8Array;
+  /** Written to the program's stdin, which is otherwise empty. What fails to come ends the program, and is thrown. */
+  readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Gets each line of both streams as it comes. */
   readonly onLine?: (line: string) => void;
 }
@@ -48,20 +50,67 @@ const defaultTimeoutMs = 60_000;
  */
 export async function runProgram(argv: readonly string[], options: ProgramOptions = {}): Promise<ProgramResult> {
   options.signal?.throwIfAborted();
-  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.env === undefined ? {} : { env: options.env }),
-  });
+  const child = startProgram(argv, options);
   const stdout = collect(child.stdout, options.onLine);
   const stderr = collect(child.stderr, options.onLine);
-  child.stdin.on('error', () => {});
-  child.stdin.end(options.stdin ?? '');
-  const end = await ended(child, { timeoutMs, signal: options.signal });
+  const fed = feed(child, options.stdin ?? '');
+  const end = await ended(child, options);
+  await fed;
   const output = { stdout: stdout(), stderr: stderr() };
-  if (end.exitCode === 0) return output;
-  throw describeFailure(argv[0] ?? '', end.why, { ...output, exitCode: end.exitCode, cause: end.cause });
+  if (end.exitCode !== 0) throw failureOf(argv, end, output);
+  return output;
+}
+
+/**
+ * What a program writes to its stdout, as it is read; the program dies with this process, or when nobody reads on. Throws like
+ * `runProgram`, but after the last byte.
+ */
+export async function* readProgram(argv: readonly string[], options: ProgramOptions = {}): AsyncIterable<Uint8Array> {
+  const child = startProgram(argv, options);
+  child.stdin.end();
+  const stderr = collect(child.stderr, options.onLine);
+  const ending = ended(child, options);
+  try {
+    yield* child.stdout;
+    const end = await ending;
+    if (end.exitCode !== 0) throw failureOf(argv, end, { stdout: '', stderr: stderr() });
+  } finally {
+    child.kill('SIGKILL');
+  }
+}
+
+function startProgram(argv: readonly string[], { cwd, env }: ProgramOptions): ChildProcessWithoutNullStreams {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(env === undefined ? {} : { env }),
+  });
+  // One that ends without having read everything says why by its exit code.
+  child.stdin.on('error', () => {});
+  return child;
+}
+
+/** Rejects only when the input itself fails. */
+async function feed(child: ChildProcessWithoutNullStreams, input: NonNullable<ProgramOptions['stdin']>): Promise<void> {
+  if (typeof input === 'string' || input instanceof Uint8Array) {
+    child.stdin.end(input);
+    return;
+  }
+  const failures: Error[] = [];
+  const watched = Readable.from(input).on('error', (error) => {
+    failures.push(error);
+    child.kill('SIGKILL');
+  });
+  await pipeline(watched, child.stdin).catch(() => {});
+  for (const failure of failures) throw failure;
+}
+
+function failureOf(
+  [program = '']: readonly string[],
+  { why, exitCode, cause }: End,
+  output: ProgramResult,
+): ProgramError {
+  return describeFailure(program, why, { ...output, exitCode, cause });
 }
 
 /** The error of a program that ended badly, `why` in words after its name without its place, with the last of what it said. */
@@ -80,12 +129,10 @@ interface End {
   readonly cause?: unknown;
 }
 
-interface EndOptions {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-function ended(child: ChildProcess, { timeoutMs, signal }: EndOptions): Promise<End> {
+function ended(
+  child: ChildProcess,
+  { timeoutMs = defaultTimeoutMs, signal }: Pick<ProgramOptions, 'timeoutMs' | 'signal'>,
+): Promise<End> {
   return new Promise((resolve) => {
     let stopped: { why: string; cause?: unknown } | undefined;
     const stop = (why: string, cause?: unknown) => {

@@ -26,6 +26,8 @@ export interface Provisioner {
    * null when it cannot be adopted. Goes on with what an earlier host began.
    */
   seal(assignment: RunAssignment, machine: Machine | null): Promise<void>;
+  /** Throws `snapshot_failed` when no capsule could go on here with the memory kept in a directory. */
+  checkMemory(directory: string): Promise<void>;
   /** Removes whatever a capsule has on this machine and lets go of its layers. Idempotent. */
   discard(capsuleId: string): Promise<void>;
   /** Every capsule of which anything is left. */
@@ -106,6 +108,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       // Nobody who starts from the disk has to wait for this; what cannot be removed now is removed at the next start.
       else void machine.destroy().catch(() => {});
     },
+    checkMemory: (directory) => memoryOf(driver, 'snapshot_failed').check(directory),
     discard,
     async list() {
       return [...new Set([...(await driver.list()), ...layers.holds().map(({ holder }) => holder)])];

@@ -1,10 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { chmod, lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
+import { digestChecked } from './digest-check.ts';
 import { isDiskFull } from './disk-full.ts';
 import { exists } from './exists.ts';
 import { idMap } from './id-map.ts';
@@ -63,10 +64,9 @@ async function has(state: State, digest: string): Promise<boolean> {
 async function put(state: State, digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void> {
   checkDigest(digest);
   const temp = join(state.dir, `.tmp-${randomUUID()}`);
-  const hash = createHash('sha256');
   try {
-    await pipeline(hashed(bytes, hash, state.limits), createWriteStream(temp, { flags: 'wx', mode: 0o600 }));
-    checkHash(digest, hash.digest('hex'));
+    const checked = digestChecked(limited(bytes, state.limits), digest);
+    await pipeline(checked, createWriteStream(temp, { flags: 'wx', mode: 0o600 }));
     crashPoint('source.received');
     await rename(temp, archivePath(state, digest));
     crashPoint('source.stored');
@@ -86,13 +86,12 @@ async function removeForgotten(dir: string): Promise<void> {
   }
 }
 
-async function* hashed(bytes: AsyncIterable<Uint8Array>, hash: ReturnType<typeof createHash>, limits: SourceLimits) {
+async function* limited(bytes: AsyncIterable<Uint8Array>, limits: SourceLimits): AsyncIterable<Uint8Array> {
   let sizeBytes = 0;
   for await (const chunk of bytes) {
     sizeBytes += chunk.length;
     if (sizeBytes > limits.maxArchiveBytes)
       throw new AppError('source_invalid', `the source archive is larger than ${limits.maxArchiveBytes} bytes`);
-    hash.update(chunk);
     yield chunk;
   }
 }
@@ -122,9 +121,8 @@ async function unpack(state: State, job: { digest: string; sizeBytes: number; di
   const workspace = join(job.diffDir, 'workspace');
   await mkdir(workspace, { mode: 0o755 });
   for (const dir of [job.diffDir, workspace]) await lchown(dir, idMap.baseId, idMap.baseId);
-  const hash = createHash('sha256');
   const path = archivePath(state, job.digest);
-  const bytes = hashed(createReadStream(path, { highWaterMark: 256 * 1024 }), hash, state.limits);
+  const bytes = limited(createReadStream(path, { highWaterMark: 256 * 1024 }), state.limits);
   const entries = tarEntries({
     bytes,
     sizeBytes: job.sizeBytes,
@@ -161,11 +159,6 @@ async function archiveSize(state: State, digest: string): Promise<number> {
 function checkDigest(digest: string): void {
   if (!/^[0-9a-f]{64}$/.test(digest))
     throw new AppError('invalid_argument', `${JSON.stringify(digest)} is no sha256 digest`);
-}
-
-function checkHash(wanted: string, got: string): void {
-  if (wanted !== got)
-    throw new AppError('blob_digest_mismatch', `the archive hashes to ${got}, not ${wanted}; upload it again`);
 }
 
 function layerIdOf(digest: string): string {

@@ -63,6 +63,7 @@ export async function startControlPlane({ config, logger, postgres }: ControlPla
     opened.defer(() => notifications.close());
     const { freshToken, userId } = await bootstrap(db, { email: config.bootstrapEmail, token: config.bootstrapToken });
     const blobs = await openDirectoryBlobs(join(config.dataDir, 'blobs'));
+    const layerBlobs = await openDirectoryBlobs(join(config.dataDir, 'layer-blobs'));
     const effects = makeLateEffects(async () => {
       const { openEffects } = await import('./engine/effects.ts');
       return openEffects(connectionString, logger);
@@ -76,6 +77,7 @@ export async function startControlPlane({ config, logger, postgres }: ControlPla
       notifications,
       effects,
       blobs,
+      layerBlobs,
       defaults: { ...runDefaults, shape: { ...runDefaults.shape, memoryBytes: config.jobMemoryBytes } },
       logger,
     });

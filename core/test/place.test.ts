@@ -6,7 +6,12 @@ const room = (cpus: number, memoryBytes = 8_000, diskBytes = 100_000): Resources
 const host = (hostId: string, fields: Partial<HostView> = {}): HostView => {
   return { hostId, status: 'online', capacity: room(4), used: room(0, 0, 0), memorySnapshots: false, ...fields };
 };
-const request: PlaceRequest = { ...room(2, 4_000, 10_000), snapshotHostIds: null, needsMemorySnapshots: false };
+const request: PlaceRequest = {
+  ...room(2, 4_000, 10_000),
+  snapshotHostIds: null,
+  copyHostIds: [],
+  needsMemorySnapshots: false,
+};
 
 test('takes the host with the largest free share, then the smaller id', () => {
   expect(place([host('b'), host('a')], request)).toEqual({ ok: true, hostId: 'a' });
@@ -46,6 +51,21 @@ test('follows the disk it starts from, onto a draining host too', () => {
   });
 });
 
+test('has the disk copied only when no host that has it has room, to an online one that has', () => {
+  const busy = host('a', { used: room(4, 0, 0) });
+  const from = { ...request, snapshotHostIds: ['a'], copyHostIds: ['b', 'c'] };
+  const other = host('c', { used: room(1, 0, 0) });
+  expect(place([host('a', { used: room(2, 0, 0) }), host('b')], from)).toEqual({ ok: true, hostId: 'a' });
+  expect(place([busy, host('b'), other], from)).toEqual({ ok: true, hostId: 'b' });
+  expect(place([busy, host('b', { status: 'draining' }), other], from)).toEqual({ ok: true, hostId: 'c' });
+  expect(place([busy, host('d')], from)).toMatchObject({ reason: 'no_capacity' });
+  expect(place([busy, host('b', { used: room(3, 0, 0) })], from)).toMatchObject({ reason: 'no_capacity' });
+  expect(place([host('a', { status: 'lost' }), host('b')], from)).toEqual({ ok: true, hostId: 'b' });
+  const memory = { ...from, needsMemorySnapshots: true };
+  expect(place([busy, host('b')], memory)).toMatchObject({ reason: 'no_capacity' });
+  expect(place([busy, host('b', { memorySnapshots: true })], memory)).toEqual({ ok: true, hostId: 'b' });
+});
+
 test('goes only where a snapshot can hold memory when one has to, and says when that is nowhere', () => {
   const memory = { ...request, needsMemorySnapshots: true };
   const able = host('b', { memorySnapshots: true, used: room(1, 0, 0) });
@@ -82,7 +102,7 @@ test('never overfills a host, answers alike for any order, and finds room where 
   const snapshot = fc.option(fc.subarray(['a', 'b', 'c']), { nil: null });
   fc.assert(
     fc.property(hosts, resources, snapshot, fc.boolean(), (view, wanted, snapshotHostIds, needsMemorySnapshots) => {
-      const asked = { ...wanted, snapshotHostIds, needsMemorySnapshots };
+      const asked = { ...wanted, snapshotHostIds, copyHostIds: [], needsMemorySnapshots };
       const answer = place(view, asked);
       expect(place([...view].reverse(), asked)).toEqual(answer);
       const canTake = ({ hostId, status: state, capacity, used, memorySnapshots }: HostView) =>

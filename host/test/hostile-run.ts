@@ -56,6 +56,7 @@ function provisioner({ driver, spec }: TestDriver): Provisioner {
     adopt: async () => null,
     provision: ({ capsuleId, shape }) => driver.create(spec(capsuleId, { shape, hostname: 'hostile' })),
     async seal() {},
+    async checkMemory() {},
     discard: (capsuleId) => driver.destroy(capsuleId),
     list: () => driver.list(),
   };

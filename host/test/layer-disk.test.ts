@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createLayerStore, type FillLayer } from '../layer-disk.ts';
+import type { FillLayer } from '../layer-add.ts';
+import { createLayerStore } from '../layer-disk.ts';
 import { runProgram } from '../run-program.ts';
 import { tempDir } from './temp-dir.ts';
 

@@ -89,6 +89,7 @@ function partsOf(dataDir: string, machine: Machine, isRunning: boolean): HostPar
     adopt: async () => (isRunning ? machine : null),
     provision: async () => machine,
     seal: async () => {},
+    checkMemory: async () => {},
     discard: async () => {},
     list: async () => [],
   };

@@ -1,6 +1,7 @@
 import type { CapsuleShape, RunAssignment } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Database } from '../store/database.ts';
+import type { WantedLayer } from './bring-layer.ts';
 
 /** What an installation gives to every run. */
 export interface RunDefaults {
@@ -13,14 +14,26 @@ export interface RunDefaults {
   readonly maxOutputBytes: number;
 }
 
-/** The assignments that these leases stand for, those that are still held. The same lease always gives the same assignment. */
-export async function loadAssignments(
+/** What a host is to be given. */
+export interface Handover {
+  /** The same for the same lease, always. */
+  readonly assignment: RunAssignment;
+  /** The disk it starts from, when the host did not make it. */
+  readonly wantedLayer: WantedLayer | null;
+}
+
+/** What is to be handed over for these leases, those that are still held. */
+export async function loadHandovers(
   db: Database,
   leaseIds: readonly string[],
   defaults: RunDefaults,
-): Promise<readonly RunAssignment[]> {
+): Promise<readonly Handover[]> {
   const rows = await loadRows(db, leaseIds);
-  return rows.map((row) => assignmentOf(row, defaults));
+  return rows.map((row) => ({ assignment: assignmentOf(row, defaults), wantedLayer: wantedLayerOf(row) }));
+}
+
+function wantedLayerOf({ copied_layer_id: layerId, parent_snapshot }: AssignmentRow): WantedLayer | null {
+  return layerId === null ? null : { layerId, isForMemory: parent_snapshot === 'memory' };
 }
 
 function assignmentOf(row: AssignmentRow, defaults: RunDefaults): RunAssignment {
@@ -58,6 +71,10 @@ function loadRows(db: Database, leaseIds: readonly string[]) {
     .innerJoin('pipelines', 'pipelines.id', 'builds.pipeline_id')
     .innerJoin('organizations', 'organizations.id', 'builds.organization_id')
     .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
+    .leftJoin('layer_copies', (join) =>
+      join.onRef('layer_copies.layer_id', '=', 'parents.layer_id').onRef('layer_copies.host_id', '=', 'leases.host_id'),
+    )
+    .select('layer_copies.layer_id as copied_layer_id')
     .select(['leases.id as lease_id', 'leases.fence', 'leases.capsule_id'])
     .select(['parents.layer_id as parent_layer_id', 'parents.snapshot as parent_snapshot'])
     .select([

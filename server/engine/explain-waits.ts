@@ -5,6 +5,7 @@ import type { Tx } from '../store/database.ts';
 import { appendChunks, type OutputChunk } from './job-log.ts';
 import type { Notice } from './notifications.ts';
 import { loadHosts, placementKey } from './place-jobs.ts';
+import { snapshotHostsOf, waitingJobs } from './snapshot-hosts.ts';
 import type { TransitionDeps } from './transition.ts';
 
 /** How long a job waits before its log says why. */
@@ -20,14 +21,14 @@ export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): P
       select pg_try_advisory_xact_lock(${placementKey}) as locked`.execute(tx);
     const waiting = rows[0]?.locked ? await loadUntold(tx) : [];
     if (waiting.length === 0) return;
-    const hosts = [...(await loadHosts(tx)).values()];
-    const refusals = hosts.flatMap(({ status, refuses }) =>
+    const hosts = await loadHosts(tx);
+    const refusals = [...hosts.values()].flatMap(({ status, refuses }) =>
       status === 'draining' && refuses !== null ? [refuses] : [],
     );
     const lines = new Map<string, OutputChunk[]>();
-    for (const { id, host_id, needs_memory_snapshots: needsMemorySnapshots, at_ms } of waiting) {
-      const snapshotHostIds = host_id === null ? null : [host_id];
-      const placement = place(hosts, { ...shape, snapshotHostIds, needsMemorySnapshots });
+    for (const { id, needs_memory_snapshots: needsMemorySnapshots, at_ms, ...disk } of waiting) {
+      const request = { ...shape, ...snapshotHostsOf(disk, hosts), needsMemorySnapshots };
+      const placement = place([...hosts.values()], request);
       if (placement.ok) continue;
       const why = [placement.message, ...new Set(refusals.map((refusal) => `A host takes no new work: ${refusal}.`))];
       const bytes = Buffer.from(`[caisson] waiting for a host: ${why.join(' ')}\n`);
@@ -40,26 +41,11 @@ export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): P
   deps.notifications.wake(notices);
 }
 
-interface Waiting {
-  readonly id: string;
-  /** The host with the disk it starts from, null when it starts from an image. */
-  readonly host_id: string | null;
-  readonly needs_memory_snapshots: boolean;
-  readonly at_ms: number;
-}
-
-async function loadUntold(tx: Tx): Promise<readonly Waiting[]> {
-  const { rows } = await sql<Waiting>`
-    select jobs.id, case when jobs.builds_in is null then null else coalesce(layers.host_id::text, '') end as host_id,
-      jobs.needs_memory_snapshots,
-      (extract(epoch from clock_timestamp()) * 1000)::float8 as at_ms
-    from jobs
-    left join jobs as parents on parents.id = jobs.builds_in
-    left join layers on layers.id = parents.layer_id
-    where jobs.status = 'scheduled'
-      and jobs.scheduled_at < clock_timestamp() - ${patienceMs} * interval '1 millisecond'
-      and not exists (select from log_chunks c where c.job_id = jobs.id and c.seq > jobs.log_start_seq)
-    order by jobs.scheduled_at
-    limit ${mostAtOnce}`.execute(tx);
-  return rows;
+function loadUntold(tx: Tx) {
+  return waitingJobs(tx)
+    .select(sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`.as('at_ms'))
+    .where(sql<boolean>`jobs.scheduled_at < clock_timestamp() - ${patienceMs} * interval '1 millisecond'`)
+    .where(sql<boolean>`not exists (select from log_chunks c where c.job_id = jobs.id and c.seq > jobs.log_start_seq)`)
+    .limit(mostAtOnce)
+    .execute();
 }

@@ -1,10 +1,11 @@
-import { hasCode } from '@caisson/contracts/app-error';
+import { hasCode, messageOf } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
-import type { RunAssignment, RunResult } from '@caisson/contracts/host-api';
+import type { RunResult } from '@caisson/contracts/host-api';
 import type { JobEvent } from '@caisson/core/job';
 import { sql } from 'kysely';
-import { loadAssignments } from './assignment.ts';
+import { type Handover, loadHandovers } from './assignment.ts';
 import { makeBatcher } from './batcher.ts';
+import { bringLayer, refuseLayer, type WantedLayer } from './bring-layer.ts';
 import type { Link } from './host-link.ts';
 import type { LoopSpec } from './loop.ts';
 import { changeBuild } from './transition.ts';
@@ -30,26 +31,31 @@ export function makeDispatcher(link: Link): Dispatcher {
   const underWay = new Map<string, Promise<void>>();
   const told = new Map<string, number>();
   const refusals = new Map<string, number>();
-  const sources = new Map<string, Promise<void>>();
+  const bringing = new Map<string, Promise<void>>();
   const confirmed = makeBatcher((leaseIds: readonly string[]) => confirm(link, leaseIds));
 
-  function bringSource(digest: string): Promise<void> {
-    const known = sources.get(digest) ?? sendSource(link, digest).finally(() => sources.delete(digest));
-    sources.set(digest, known);
-    return known;
+  /** What several leases need at a time is brought once. */
+  function bringOnce(name: string, bring: () => Promise<void>): Promise<void> {
+    const underWay = bringing.get(name) ?? bring().finally(() => bringing.delete(name));
+    bringing.set(name, underWay);
+    return underWay;
   }
 
-  async function hand(assignment: RunAssignment): Promise<void> {
+  async function hand({ assignment, wantedLayer }: Handover): Promise<void> {
     const { leaseId, sourceDigest } = assignment;
     try {
-      if (sourceDigest !== null) await bringSource(sourceDigest);
+      if (sourceDigest !== null) await bringOnce(sourceDigest, () => sendSource(link, sourceDigest));
+      if (wantedLayer !== null) await bringOnce(wantedLayer.layerId, () => sendLayer(link, wantedLayer));
       await host.startRun(assignment);
       refusals.delete(leaseId);
       crashPoint('dispatch.told');
       await confirmed.add(leaseId);
     } catch (error) {
       if (error instanceof SourceMissing) return refuse(link, leaseId);
-      if (hasCode(error, 'disk_full') && isRefusedLong(leaseId)) return giveBack(link, leaseId);
+      if (error instanceof LayerRefused && (error.isFinal || isRefusedLong(leaseId)))
+        return giveLayerBack(link, leaseId, error);
+      if (hasCode(error, 'disk_full') && isRefusedLong(leaseId))
+        return giveBack(link, leaseId, 'the disk of a host is full');
       deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host; trying again');
       await deps.pause(retryMs);
     }
@@ -63,9 +69,9 @@ export function makeDispatcher(link: Link): Dispatcher {
   }
 
   async function handAll(leaseIds: readonly string[]): Promise<void> {
-    for (const assignment of await loadAssignments(deps.db, leaseIds, deps.defaults)) {
-      const { leaseId } = assignment;
-      const handed = hand(assignment)
+    for (const handover of await loadHandovers(deps.db, leaseIds, deps.defaults)) {
+      const { leaseId } = handover.assignment;
+      const handed = hand(handover)
         .catch((error) => deps.logger.warn({ err: error, hostId, leaseId }, 'a job could not be handed to its host'))
         .finally(() => underWay.delete(leaseId));
       underWay.set(leaseId, handed);
@@ -138,6 +144,25 @@ async function sendSource({ deps, host }: Link, digest: string): Promise<void> {
   crashPoint('dispatch.source_sent');
 }
 
+/** The layer a host is to have could not be brought there. */
+class LayerRefused extends Error {
+  readonly layerId: string;
+  /** Nor will it ever be of use there. */
+  readonly isFinal: boolean;
+
+  constructor(layerId: string, cause: unknown) {
+    super(`a layer could not be brought to a host: ${messageOf(cause)}`, { cause });
+    this.layerId = layerId;
+    this.isFinal = hasCode(cause, 'snapshot_failed');
+  }
+}
+
+async function sendLayer(link: Link, wanted: WantedLayer): Promise<void> {
+  await bringLayer(link, wanted).catch((cause: unknown) => {
+    throw new LayerRefused(wanted.layerId, cause);
+  });
+}
+
 /** No host will ever be able to begin it. */
 function refuse(link: Link, leaseId: string): Promise<void> {
   const message = 'The source archive of this build is gone from the control plane. Run the build again.';
@@ -146,9 +171,15 @@ function refuse(link: Link, leaseId: string): Promise<void> {
 }
 
 /** To be placed again, without an attempt lost. */
-function giveBack({ deps, host, hostId }: Link, leaseId: string): Promise<void> {
-  deps.logger.warn({ hostId, leaseId }, 'the disk of a host is full; the job goes back to the queue');
-  return changeJobOf({ deps, host, hostId }, leaseId, () => ({ kind: 'refused', leaseId }));
+function giveBack(link: Link, leaseId: string, why: string): Promise<void> {
+  link.deps.logger.warn({ hostId: link.hostId, leaseId }, `${why}; the job goes back to the queue`);
+  return changeJobOf(link, leaseId, () => ({ kind: 'refused', leaseId }));
+}
+
+/** To be placed on a host that has its disk, or can have it. */
+async function giveLayerBack(link: Link, leaseId: string, { layerId, message }: LayerRefused): Promise<void> {
+  await refuseLayer(link, layerId);
+  await giveBack(link, leaseId, message);
 }
 
 async function changeJobOf({ deps }: Link, leaseId: string, eventAt: (nowMs: number) => JobEvent): Promise<void> {

@@ -26,7 +26,12 @@ const asideMs = 30_000;
 export interface HostLinkDeps extends TransitionDeps, Surroundings {
   readonly effects: Effects;
   readonly notifications: Notifications;
+  /** Sources, by digest. */
   readonly blobs: Blobs;
+  /** Layers on their way from host to host. */
+  readonly layerBlobs: Blobs;
+  /** Every host this control plane can reach, by id, whoever serves it. */
+  readonly hosts: Map<string, HostApi>;
   readonly defaults: RunDefaults;
   readonly logger: Logger;
 }
@@ -36,6 +41,8 @@ export interface Link {
   readonly deps: HostLinkDeps;
   readonly host: HostApi;
   readonly hostId: string;
+  /** Aborts when this control plane serves it no longer. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -47,11 +54,12 @@ export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortS
     const description = await describe(deps, host, signal);
     if (description === null) return;
     const { hostId } = description;
+    deps.hosts.set(hostId, host);
     const ownSignal = new AbortController();
     const lock = { name: `host:${hostId}`, signal: AbortSignal.any([signal, ownSignal.signal]) };
     const onError = (error: unknown) => deps.logger.warn({ err: error, hostId }, 'a host link failed; trying again');
     await deps.withLock({ ...lock, onError }, async (held) => {
-      const link: Link = { deps, host, hostId };
+      const link: Link = { deps, host, hostId, signal: held };
       await register(link, description);
       // Another host answers where this one did: start over.
       if (!(await serve(link, held))) ownSignal.abort();

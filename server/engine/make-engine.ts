@@ -5,6 +5,7 @@ import { createBuild } from './create-build.ts';
 import type { Effect } from './effects.ts';
 import type { Engine } from './engine.ts';
 import { explainWaits } from './explain-waits.ts';
+import { forgetLayerBlobs } from './forget-layer-blobs.ts';
 import { type HostLinkDeps, linkHost } from './host-link.ts';
 import { startLoop } from './loop.ts';
 import { placeJobs } from './place-jobs.ts';
@@ -17,6 +18,7 @@ import { changeBuild } from './transition.ts';
 const lookAgainMs = 1_000;
 const sweepMs = 3_000;
 const explainMs = 3_000;
+const forgetMs = 60_000;
 
 export interface RunningEngine extends Engine {
   /** Serves a host from now on, until it is detached or the engine stops. */
@@ -28,7 +30,9 @@ export interface RunningEngine extends Engine {
   stop(): Promise<void>;
 }
 
-export interface EngineOptions extends Omit<HostLinkDeps, keyof Surroundings> {
+type EngineDeps = Omit<HostLinkDeps, 'hosts'>;
+
+export interface EngineOptions extends Omit<EngineDeps, keyof Surroundings> {
   readonly connectionString: string;
 }
 
@@ -38,7 +42,8 @@ export async function makeEngine({ connectionString, ...options }: EngineOptions
 }
 
 /** `makeEngine` in surroundings of the caller's own. */
-export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
+export async function startEngine(engineDeps: EngineDeps): Promise<RunningEngine> {
+  const deps: HostLinkDeps = { ...engineDeps, hosts: new Map() };
   const stopping = new AbortController();
   const waiting = new AbortController();
   setMaxListeners(0, waiting.signal);
@@ -56,8 +61,10 @@ export async function startEngine(deps: HostLinkDeps): Promise<RunningEngine> {
   const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, deps);
   const explain = () => explainWaits(deps, deps.defaults.shape);
   const explaining = startLoop({ name: 'explain', everyMs: explainMs, run: explain }, deps);
+  const forgetting = startLoop({ name: 'layer blobs', everyMs: forgetMs, run: () => forgetLayerBlobs(deps) }, deps);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());
-  const stopLoops = () => Promise.all([placing, scanning, sweeping, explaining].map((loop) => loop.stop()));
+  const loops = [placing, scanning, sweeping, explaining, forgetting];
+  const stopLoops = () => Promise.all(loops.map((loop) => loop.stop()));
   try {
     await deps.effects.perform((effect) => perform(deps, effect));
   } catch (error) {

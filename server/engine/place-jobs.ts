@@ -1,9 +1,10 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { CapsuleShape } from '@caisson/contracts/host-api';
-import { type HostView, type Placement, type PlaceRequest, place } from '@caisson/core/place';
+import { type Placement, type PlaceRequest, place, type Resources } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
 import type { Notice } from './notifications.ts';
+import { type HostRow, type SnapshotRow, snapshotHostsOf, waitingJobs } from './snapshot-hosts.ts';
 import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';
 
 /** Of the advisory lock under which jobs are placed. */
@@ -48,23 +49,28 @@ async function placeRound(deps: TransitionDeps, tx: Tx, shape: CapsuleShape): Pr
 interface Placed {
   readonly job: WaitingJob;
   readonly hostId: string;
+  /** The disk it starts from, when that is to be brought to its host. */
+  readonly copiedLayerId: string | null;
 }
 
 /** Jobs that no host can take just now do not keep others waiting: behind them, more are looked at while any host has room. */
-async function choose(tx: Tx, hosts: Map<string, HostView>, shape: CapsuleShape): Promise<readonly Placed[]> {
+async function choose(tx: Tx, hosts: Map<string, HostRow>, shape: CapsuleShape): Promise<readonly Placed[]> {
   const placed: Placed[] = [];
-  const find = (needs: Pick<PlaceRequest, 'snapshotHostIds' | 'needsMemorySnapshots'>): Placement =>
+  const find = (needs: Omit<PlaceRequest, keyof Resources>): Placement =>
     place([...hosts.values()], { ...shape, ...needs });
-  const anywhere = { snapshotHostIds: [...hosts.keys()], needsMemorySnapshots: false };
+  const anywhere = { snapshotHostIds: [...hosts.keys()], copyHostIds: [], needsMemorySnapshots: false };
   let after: WaitingJob | null = null;
   while (placed.length < jobsPerRound && find(anywhere).ok) {
     const page: readonly WaitingJob[] = await loadWaiting(tx, after);
     for (const job of page) {
-      const placement = find({ ...job, snapshotHostIds: job.snapshotHostId === null ? null : [job.snapshotHostId] });
+      const { needsMemorySnapshots, snapshot } = job;
+      const disk = snapshotHostsOf(snapshot, hosts);
+      const placement = find({ ...disk, needsMemorySnapshots });
       const host = placement.ok ? hosts.get(placement.hostId) : undefined;
       if (host === undefined) continue;
       hosts.set(host.hostId, withUsed(host, shape));
-      placed.push({ job, hostId: host.hostId });
+      const isThere = disk.snapshotHostIds?.includes(host.hostId) ?? true;
+      placed.push({ job, hostId: host.hostId, copiedLayerId: isThere ? null : snapshot.layer_id });
     }
     after = page.at(-1) ?? null;
     if (page.length < jobsPerPage) break;
@@ -74,12 +80,27 @@ async function choose(tx: Tx, hosts: Map<string, HostView>, shape: CapsuleShape)
 
 async function assign({ set, builds }: BuildChanges, placed: readonly Placed[], shape: CapsuleShape): Promise<void> {
   await set.readJobs(placed.map(({ job }) => job.id));
-  for (const { job, hostId } of placed) {
+  for (const { job, hostId, copiedLayerId } of placed) {
     const row = set.job(job.id);
     const build = builds.get(job.buildId);
     if (row?.status !== 'scheduled' || build === undefined) continue;
     await build.job(job.id, { kind: 'assigned', leaseId: set.takeLease(row, { hostId, shape }).id });
+    if (copiedLayerId !== null) await announceCopy(set, { jobId: job.id, hostId, layerId: copiedLayerId });
   }
+}
+
+/** Whoever serves the host brings it there before the job; see `bring-layer.ts`. */
+async function announceCopy(
+  set: BuildChanges['set'],
+  { jobId, hostId, layerId }: { readonly jobId: string; readonly hostId: string; readonly layerId: string },
+): Promise<void> {
+  await set.tx
+    .insertInto('layer_copies')
+    .values({ layer_id: layerId, host_id: hostId })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const line = '[caisson] no host with the disk of the step it builds in has room: the disk is brought to another one';
+  set.addOutput(jobId, { stream: 'meta', bytes: Buffer.from(`${line}\n`), atMs: set.nowMs });
 }
 
 interface WaitingJob {
@@ -87,22 +108,12 @@ interface WaitingJob {
   readonly buildId: string;
   /** As PostgreSQL writes it, to the microsecond. */
   readonly scheduledAt: string;
-  /** The host with the disk it starts from, null when it starts from an image. */
-  readonly snapshotHostId: string | null;
+  readonly snapshot: SnapshotRow;
   readonly needsMemorySnapshots: boolean;
 }
 
 async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly WaitingJob[]> {
-  let query = tx
-    .selectFrom('jobs')
-    .leftJoin('jobs as parents', 'parents.id', 'jobs.builds_in')
-    .leftJoin('layers', 'layers.id', 'parents.layer_id')
-    .select(['jobs.id', 'jobs.build_id', 'jobs.builds_in', 'jobs.needs_memory_snapshots', 'layers.host_id'])
-    .select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at'))
-    .where('jobs.status', '=', 'scheduled')
-    .orderBy('jobs.scheduled_at')
-    .orderBy('jobs.id')
-    .limit(jobsPerPage);
+  let query = waitingJobs(tx).select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at')).limit(jobsPerPage);
   if (after !== null)
     query = query.where(
       sql<boolean>`(jobs.scheduled_at, jobs.id) > (${after.scheduledAt}::timestamptz, ${after.id}::uuid)`,
@@ -112,18 +123,18 @@ async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly W
     id: row.id,
     buildId: row.build_id,
     scheduledAt: row.scheduled_at,
-    snapshotHostId: row.builds_in === null ? null : (row.host_id ?? ''),
+    snapshot: row,
     needsMemorySnapshots: row.needs_memory_snapshots,
   }));
 }
 
 /** A host that refuses new work still goes on with what it has begun, so that this comes to an end. */
-export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readonly refuses: string | null }>> {
+export async function loadHosts(tx: Tx): Promise<Map<string, HostRow>> {
   const rows = await tx
     .selectFrom('hosts')
     .leftJoin('capsules', (join) => join.onRef('capsules.host_id', '=', 'hosts.id').on('capsules.ended_at', 'is', null))
     .select(['hosts.id', 'hosts.cpus', 'hosts.memory_bytes', 'hosts.disk_bytes'])
-    .select(['hosts.memory_snapshots', 'hosts.refuses'])
+    .select(['hosts.memory_snapshots', 'hosts.refuses', 'hosts.driver', 'hosts.runtime'])
     .select(({ fn }) => [
       fn.sum<number | null>('capsules.cpus').as('used_cpus'),
       sql<number | null>`sum(capsules.memory_bytes)::float8`.as('used_memory'),
@@ -140,6 +151,8 @@ export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readon
       {
         hostId: row.id,
         status: !row.is_online ? 'lost' : row.refuses === null ? 'online' : 'draining',
+        driver: row.driver,
+        runtime: row.runtime,
         refuses: row.refuses,
         memorySnapshots: row.memory_snapshots,
         capacity: { cpus: row.cpus, memoryBytes: row.memory_bytes, diskBytes: row.disk_bytes },
@@ -149,7 +162,7 @@ export async function loadHosts(tx: Tx): Promise<Map<string, HostView & { readon
   );
 }
 
-function withUsed(host: HostView, shape: CapsuleShape): HostView {
+function withUsed(host: HostRow, shape: CapsuleShape): HostRow {
   const { cpus, memoryBytes, diskBytes } = host.used;
   return {
     ...host,

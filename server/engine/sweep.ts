@@ -49,10 +49,12 @@ async function failWithoutSnapshot(deps: TransitionDeps): Promise<void> {
   const { rows } = await sql<{ id: string; build_id: string }>`
     select j.id, j.build_id
     from jobs j join jobs p on p.id = j.builds_in
-    left join layers on layers.id = p.layer_id
-    left join hosts on hosts.id = layers.host_id
-    where j.status = 'scheduled' and coalesce(
-      hosts.last_seen_at < (select looked_at from watch) - ${snapshotGoneAfterMs} * interval '1 millisecond', true)
+    where j.status = 'scheduled' and not exists (
+      select from hosts where hosts.id in (
+        select host_id from layers where id = p.layer_id
+        union all select host_id from layer_copies where layer_id = p.layer_id and arrived_at is not null
+      ) and hosts.last_seen_at >= (select looked_at from watch) - ${snapshotGoneAfterMs} * interval '1 millisecond'
+    ) and not exists (select from layer_blobs where copy_id = p.layer_id::text)
     limit ${mostAtOnce}`.execute(deps.db);
   const message = 'The host with the disk of the step it builds in has been gone for ten minutes. Run the build again.';
   for (const { id, build_id } of rows) {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { pino } from 'pino';
 import type { Effect, Effects } from '../engine/effects.ts';
 import type { Notifications } from '../engine/notifications.ts';
@@ -82,13 +83,26 @@ export function owe(world: World, effect: Effect): void {
   timeline.after(draws.unit('effect') * effectMs, attempt);
 }
 
-export function blobsOf(sources: ReadonlyMap<string, Uint8Array>): Blobs {
+/** A store that all control planes share and that never fails. */
+export function blobsOf(content: Map<string, Uint8Array>): Blobs {
   return {
-    put: () => Promise.reject(new Error('nothing is uploaded in the simulation')),
-    has: async (digest) => sources.has(digest),
+    async put(bytes) {
+      const parts: Uint8Array[] = [];
+      for await (const part of bytes) parts.push(part);
+      const all = Buffer.concat(parts);
+      const digest = createHash('sha256').update(all).digest('hex');
+      content.set(digest, all);
+      return { digest, sizeBytes: all.length };
+    },
+    has: async (digest) => content.has(digest),
     async *read(digest) {
-      const bytes = sources.get(digest);
-      if (bytes !== undefined) yield bytes;
+      const bytes = content.get(digest);
+      if (bytes === undefined) throw new Error(`no blob ${digest}`);
+      yield bytes;
+    },
+    list: async () => [...content.keys()].map((digest) => ({ digest, storedAtMs: 0 })),
+    async remove(digest) {
+      content.delete(digest);
     },
   };
 }

@@ -15,16 +15,30 @@ export function hostOverNetwork(world: World, life: Life, host: SimulatedHost): 
     heartbeat: () => ask('heartbeat', host.heartbeat),
     hasBlob: (digest) => ask('hasBlob', () => host.hasBlob(digest)),
     async putBlob(digest, bytes) {
-      const parts: Uint8Array[] = [];
-      for await (const part of bytes) parts.push(part);
-      return ask('putBlob', () => host.putBlob(digest, Buffer.concat(parts)));
+      const all = await collected(bytes);
+      return ask('putBlob', () => host.putBlob(digest, all));
     },
     startRun: (assignment) => ask('startRun', () => host.startRun(assignment)),
     cancelRun: (lease, reason) => ask('cancelRun', () => host.cancelRun(lease, reason)),
     watch: (signal) => watch(world, { life, host }, signal),
     acknowledge: (acks) => ask('acknowledge', () => host.acknowledge(acks)),
     releaseLayer: (layerId) => ask('releaseLayer', () => host.releaseLayer(layerId)),
+    describeLayer: (layerId) => ask('describeLayer', () => host.describeLayer(layerId)),
+    hasLayer: (copyId) => ask('hasLayer', () => host.hasLayer(copyId)),
+    async *readLayer(copyId) {
+      yield await ask('readLayer', () => host.readLayer(copyId));
+    },
+    async putLayer(layer, bytes) {
+      const all = await collected(bytes);
+      return ask('putLayer', () => host.putLayer(layer, all));
+    },
   };
+}
+
+async function collected(bytes: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of bytes) parts.push(part);
+  return Buffer.concat(parts);
 }
 
 interface Way {

@@ -114,8 +114,9 @@ async function addPipeline(session: SqlSession): Promise<void> {
   await session.query('update watch set looked_at = clock_timestamp()', []);
 }
 
-function openPlanes(world: World, hosts: readonly SimulatedHost[], sources: ReadonlyMap<string, Uint8Array>) {
+function openPlanes(world: World, hosts: readonly SimulatedHost[], sources: Map<string, Uint8Array>) {
   const lives = new Map<number, Life>();
+  const packedLayers = new Map<string, Uint8Array>();
   const start = async (plane: number): Promise<void> => {
     const life = beginLife(world, planeName(plane));
     lives.set(plane, life);
@@ -125,6 +126,7 @@ function openPlanes(world: World, hosts: readonly SimulatedHost[], sources: Read
       notifications: notificationsOf(world, life),
       effects: effectsOf(world, life),
       blobs: blobsOf(sources),
+      layerBlobs: blobsOf(packedLayers),
       logger: loggerOf(world, life),
       defaults,
       ...surroundingsOf(world, life),

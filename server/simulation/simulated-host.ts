@@ -3,6 +3,8 @@ import type {
   CancelReason,
   HostDescription,
   HostHeartbeat,
+  LayerCopy,
+  LayerUpload,
   LeaseRef,
   RunAck,
   RunAssignment,
@@ -40,6 +42,10 @@ export interface SimulatedHost {
   watch(stream: MessageStream): void;
   acknowledge(acks: readonly RunAck[]): void;
   releaseLayer(layerId: string): void;
+  describeLayer(layerId: string): readonly LayerCopy[] | null;
+  hasLayer(copyId: string): boolean;
+  readLayer(copyId: string): Uint8Array;
+  putLayer(layer: LayerUpload, bytes: Uint8Array): void;
   /** The process ends; its capsules go on, and it comes back to them. */
   crash(downMs: number): void;
   /** Everything on its disk is gone, and another process begins on an empty one. */
@@ -83,7 +89,7 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
     heartbeat: () => ({ hostId: id, leases: leases() }),
     hasBlob: (digest) => blobs.has(digest),
     putBlob(digest, bytes) {
-      if (createHash('sha256').update(bytes).digest('hex') !== digest) throw new Error('blob_digest_mismatch');
+      checkDigest(digest, bytes);
       blobs.set(digest, bytes);
     },
     startRun: (assignment) => takeRun(world, state, assignment),
@@ -101,14 +107,30 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
       state.onMessage();
     },
     acknowledge: (acks) => acknowledge(world, state, acks),
-    releaseLayer: (layerId) => void layers.delete(layerId),
+    releaseLayer(layerId) {
+      layers.delete(layerId);
+      state.copies.delete(layerId);
+    },
+    describeLayer: (layerId) =>
+      hasLayer(state, layerId) ? [{ copyId: layerId, kind: 'sealed', driver: 'container', below: [] }] : null,
+    hasLayer: (copyId) => hasLayer(state, copyId),
+    readLayer(copyId) {
+      if (!hasLayer(state, copyId)) throw new Error('snapshot_missing');
+      return Buffer.from(copyId);
+    },
+    putLayer({ copyId, digest }, bytes) {
+      checkDigest(digest, bytes);
+      if (Buffer.from(bytes).toString() !== copyId)
+        world.fail('contract', `${name} was given another layer as ${copyId}`);
+      state.copies.add(copyId);
+    },
     crash: (downMs) => crash(world, state, downMs),
     wipe() {
       world.history.say(name, 'loses everything on its disk');
       state.wipes += 1;
       endProcess(state);
       for (const { record } of runs.values()) record.isWiped = true;
-      for (const lost of [runs, layers, blobs]) lost.clear();
+      for (const lost of [runs, layers, state.copies, blobs]) lost.clear();
     },
   };
 }
@@ -116,7 +138,7 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
 function makeState({ timeline }: World, name: string): HostState {
   const state: HostState = {
     ...{ name, wipes: 0, processes: 1, over: new Set<string>(), isUp: true, stream: null, parked: [] },
-    ...{ layers: new Set(), blobs: new Map(), failures: new Map(), runs: new Map() },
+    ...{ layers: new Set(), copies: new Set(), blobs: new Map(), failures: new Map(), runs: new Map() },
     later(run, delayMs, work) {
       const happen = () => {
         if (state.runs.get(run.assignment.leaseId) !== run || run.isFinished) return;
@@ -135,6 +157,14 @@ function makeState({ timeline }: World, name: string): HostState {
     },
   };
   return state;
+}
+
+function hasLayer({ layers, copies }: HostState, layerId: string): boolean {
+  return layers.has(layerId) || copies.has(layerId);
+}
+
+function checkDigest(digest: string, bytes: Uint8Array): void {
+  if (createHash('sha256').update(bytes).digest('hex') !== digest) throw new Error('blob_digest_mismatch');
 }
 
 function takeRun(world: World, state: HostState, assignment: RunAssignment): void {

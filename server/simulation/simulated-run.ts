@@ -19,6 +19,8 @@ export interface SimulatedRun {
 export interface RunPlace {
   readonly name: string;
   readonly layers: Set<string>;
+  /** Disks that came from other hosts, and may come again. */
+  readonly copies: Set<string>;
   readonly blobs: ReadonlyMap<string, Uint8Array>;
   /** How often the disk was lost. */
   readonly wipes: number;
@@ -44,7 +46,11 @@ export function beginRun(world: World, place: RunPlace, run: SimulatedRun): void
 }
 
 /** Why the command does not even begin. That a disk or a source is missing is right only where a disk was lost. */
-function obstacleOf(world: World, { name, blobs, layers, wipes }: RunPlace, run: SimulatedRun): RunResult | null {
+function obstacleOf(
+  world: World,
+  { name, blobs, layers, copies, wipes }: RunPlace,
+  run: SimulatedRun,
+): RunResult | null {
   const { base, fence, leaseId, sourceDigest } = run.assignment;
   if (run.reason !== null) return endedBy(run.reason);
   const isHeld = world.ledger.leases.get(leaseId)?.status === 'held';
@@ -52,7 +58,7 @@ function obstacleOf(world: World, { name, blobs, layers, wipes }: RunPlace, run:
     if (wipes === 0) world.fail('contract', `${name} was given fence ${fence} without its source`);
     return failed('source_invalid');
   }
-  if ('layerId' in base && !layers.has(base.layerId)) {
+  if ('layerId' in base && !layers.has(base.layerId) && !copies.has(base.layerId)) {
     if (wipes === 0 && isHeld) world.fail('I1', `the disk that fence ${fence} starts from was released`);
     return failed('snapshot_missing');
   }

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -15,13 +15,17 @@ export interface Blobs {
   has(digest: string): Promise<boolean>;
   /** The bytes; rejects with ENOENT when they are not here. */
   read(digest: string): AsyncIterable<Uint8Array>;
+  /** All that are here, with the time they came. */
+  list(): Promise<readonly { readonly digest: string; readonly storedAtMs: number }[]>;
+  /** Whoever reads them just now gets all of them. */
+  remove(digest: string): Promise<void>;
 }
 
 /** Blobs as files of a directory. A file appears under its digest only when it is complete. */
 export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
   await mkdir(directory, { recursive: true });
   const pathOf = (digest: string) => {
-    if (!/^[0-9a-f]{64}$/.test(digest)) throw new Error(`not a digest: ${digest}`);
+    if (!isDigest(digest)) throw new Error(`not a digest: ${digest}`);
     return join(directory, digest);
   };
   return {
@@ -51,7 +55,20 @@ export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
       return (await stat(pathOf(digest)).catch(() => null)) !== null;
     },
     read: (digest) => createReadStream(pathOf(digest)),
+    async list() {
+      const digests = (await readdir(directory)).filter((name) => isDigest(name));
+      const found = await Promise.all(digests.map((digest) => stat(pathOf(digest)).catch(() => null)));
+      return digests.flatMap((digest, index) => {
+        const storedAtMs = found[index]?.mtimeMs;
+        return storedAtMs === undefined ? [] : [{ digest, storedAtMs }];
+      });
+    },
+    remove: (digest) => rm(pathOf(digest), { force: true }),
   };
+}
+
+function isDigest(text: string): boolean {
+  return /^[0-9a-f]{64}$/.test(text);
 }
 
 function isDiskFull(error: unknown): boolean {

@@ -1,3 +1,4 @@
+import type { LayerKind } from '@caisson/contracts/host-api';
 import type { BuildState } from '@caisson/core/build';
 import type { JobState } from '@caisson/core/job';
 import type { ColumnType, Generated } from 'kysely';
@@ -183,6 +184,23 @@ export interface LayersTable {
   created_at: Time;
 }
 
+export interface LayerCopiesTable {
+  layer_id: string;
+  host_id: string;
+  arrived_at: NullableTime;
+  refused_at: NullableTime;
+}
+
+export interface LayerBlobsTable {
+  copy_id: string;
+  kind: LayerKind;
+  driver: 'container' | 'microvm';
+  below: string[];
+  digest: string;
+  size_bytes: Int8;
+  used_at: Time;
+}
+
 export interface LogChunksTable {
   job_id: string;
   seq: Int8;
@@ -239,6 +257,8 @@ export interface Schema {
   capsules: CapsulesTable;
   leases: LeasesTable;
   layers: LayersTable;
+  layer_copies: LayerCopiesTable;
+  layer_blobs: LayerBlobsTable;
   log_chunks: LogChunksTable;
   job_logs: JobLogsTable;
   events: EventsTable;

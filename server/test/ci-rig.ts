@@ -99,6 +99,7 @@ export async function ciRig(options: CiRigOptions = {}): Promise<CiRig> {
     notifications,
     effects,
     blobs,
+    layerBlobs: blobs,
     defaults: testDefaults,
     logger,
   });

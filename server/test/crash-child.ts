@@ -1,3 +1,5 @@
+import { flushCompileCache } from 'node:module';
+import { join } from 'node:path';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
 import { connectHost } from '@caisson/contracts/host-client';
 import { pino } from 'pino';
@@ -27,6 +29,7 @@ const engine = await makeEngine({
   notifications: await openNotifications(connectionString, logger),
   effects: await openEffects(connectionString, logger),
   blobs: await openDirectoryBlobs(blobDir),
+  layerBlobs: await openDirectoryBlobs(join(blobDir, 'layers')),
   defaults: testDefaults,
   logger,
 });
@@ -44,3 +47,5 @@ function report(error: unknown): void {
 }
 process.once('disconnect', () => process.exit());
 process.send?.('ready');
+// One that is killed would keep nothing for the next.
+flushCompileCache();

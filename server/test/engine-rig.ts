@@ -52,10 +52,20 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
   const { db, pool, close } = openDatabase(connectionString);
   const notifications = await openNotifications(connectionString, logger);
   const blobs = await openDirectoryBlobs(directory);
+  const layerBlobs = await openDirectoryBlobs(join(directory, 'layers'));
   const engines: RunningEngine[] = [];
   const start = async () => {
     const effects = await openEffects(connectionString, logger);
-    const engine = await makeEngine({ db, connectionString, notifications, effects, blobs, defaults, logger });
+    const engine = await makeEngine({
+      db,
+      connectionString,
+      notifications,
+      effects,
+      blobs,
+      layerBlobs,
+      defaults,
+      logger,
+    });
     for (const host of hosts) engine.attachHost(host);
     engines.push(engine);
     return engine;

@@ -25,6 +25,8 @@ export interface ScriptedHost extends HostApi {
   /** Every assignment ever taken, in order. */
   readonly taken: readonly RunAssignment[];
   readonly released: readonly string[];
+  /** Ids of layers that came from other hosts. */
+  readonly copied: readonly string[];
   /** While true the host answers nothing, as behind a cut cable; its runs go on. */
   isCutOff: boolean;
   /** While true it takes no run, for want of disk. */
@@ -49,6 +51,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
   >();
   const taken: RunAssignment[] = [];
   const released: string[] = [];
+  const copied: string[] = [];
   const over = new Set<string>();
   let wakeUp = Promise.withResolvers<void>();
   let watchers = 0;
@@ -73,6 +76,7 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     hostId,
     taken,
     released,
+    copied,
     isCutOff: false,
     isFull: false,
     refuses: null,
@@ -137,6 +141,17 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     },
     async releaseLayer(layerId) {
       released.push(layerId);
+    },
+    describeLayer: async (layerId) => [{ copyId: layerId, kind: 'sealed', driver: 'container', below: [] }],
+    hasLayer: async (copyId) => copied.includes(copyId),
+    async *readLayer(copyId) {
+      yield Buffer.from(copyId);
+    },
+    async putLayer({ copyId }, bytes) {
+      for await (const _ of bytes) {
+        // As a host does, it takes all of it.
+      }
+      copied.push(copyId);
     },
   };
   return host;

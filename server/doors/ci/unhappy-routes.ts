@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import { ciErrorEnvelope } from '@caisson/contracts/ci/error-envelope';
-import type { ErrorCode } from '@caisson/contracts/error-table';
-import { errorTable } from '@caisson/contracts/error-table';
+import { type ErrorCode, isErrorCode } from '@caisson/contracts/error-table';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
@@ -34,11 +33,7 @@ function isCutOff(error: unknown, { raw }: FastifyRequest): boolean {
 /** The operation's own code for input that breaks its schema. */
 function invalidCodeOf(request: FastifyRequest): ErrorCode {
   const own = (request.routeOptions.schema as Record<string, unknown> | undefined)?.['x-caisson-invalid'];
-  return typeof own === 'string' && isErrorCode(own) ? own : 'invalid_request';
-}
-
-function isErrorCode(text: string): text is ErrorCode {
-  return Object.hasOwn(errorTable, text);
+  return isErrorCode(own) ? own : 'invalid_request';
 }
 
 /** 405 with `allow` where only the method is wrong, 204 for OPTIONS, otherwise 404. */

@@ -1,0 +1,13 @@
+import type { LayerUpload } from './host-api.ts';
+
+/** Header of `PUT /layers`: what comes, as base64url of JSON. */
+export const layerHeader = 'caisson-layer';
+
+export function encodeLayerHeader(layer: LayerUpload): string {
+  return Buffer.from(JSON.stringify(layer)).toString('base64url');
+}
+
+/** Throws `SyntaxError` when it is anything else. */
+export function decodeLayerHeader(text: string): LayerUpload {
+  return JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
+}

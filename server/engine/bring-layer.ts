@@ -1,0 +1,116 @@
+import { AppError } from '@caisson/contracts/app-error';
+import { crashPoint } from '@caisson/contracts/crash-point';
+import type { HostApi, LayerCopy } from '@caisson/contracts/host-api';
+import { sql } from 'kysely';
+import type { Link } from './host-link.ts';
+
+/** A sealed disk that a host is to have. */
+export interface WantedLayer {
+  readonly layerId: string;
+  /** Capsules are to go on with the memory in it. */
+  readonly isForMemory: boolean;
+}
+
+/**
+ * Gives a host a sealed disk that another one made, with all that lies below it, by way of the control plane's own store, where it
+ * stays for as long as the disk is needed. Does nothing where the host has it. Throws what keeps it from having it.
+ */
+export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLayer): Promise<void> {
+  const { deps, host, hostId, signal } = link;
+  if (!(await host.hasLayer(layerId))) {
+    const stack = (await storedStack(link, layerId)) ?? (await storeStack(link, layerId));
+    for (const layer of stack.toReversed()) {
+      const { copyId, digest } = layer;
+      if (await host.hasLayer(copyId)) continue;
+      const bytes = untilAborted(deps.layerBlobs.read(digest), signal);
+      await host.putLayer({ ...layer, isForMemory: isForMemory && copyId === layerId }, bytes);
+      crashPoint('bring.put');
+    }
+  }
+  await deps.db
+    .updateTable('layer_copies')
+    .set({ arrived_at: sql`clock_timestamp()`, refused_at: null })
+    .where('layer_id', '=', layerId)
+    .where('host_id', '=', hostId)
+    .execute();
+}
+
+/** Notes that a host could not be given a disk, so that it is not the next to be asked. */
+export async function refuseLayer({ deps, hostId }: Link, layerId: string): Promise<void> {
+  await deps.db
+    .updateTable('layer_copies')
+    .set({ arrived_at: null, refused_at: sql`clock_timestamp()` })
+    .where('layer_id', '=', layerId)
+    .where('host_id', '=', hostId)
+    .execute();
+}
+
+interface StoredLayer extends LayerCopy {
+  readonly digest: string;
+}
+
+/** A layer with all below it, top first, from the control plane's store; null when any of it is not there. */
+async function storedStack({ deps }: Link, layerId: string): Promise<readonly StoredLayer[] | null> {
+  const rows = await deps.db
+    .updateTable('layer_blobs')
+    .set({ used_at: sql`clock_timestamp()` })
+    .where(sql<boolean>`copy_id = ${layerId} or copy_id = any(
+      select unnest(top.below) from layer_blobs as top where top.copy_id = ${layerId})`)
+    .returning(['copy_id', 'kind', 'driver', 'below', 'digest'])
+    .execute();
+  const known = new Map(rows.map(({ copy_id, ...row }) => [copy_id, { copyId: copy_id, ...row }]));
+  const top = known.get(layerId);
+  if (top === undefined) return null;
+  const stack = [top, ...top.below.map((id) => known.get(id))];
+  for (const layer of stack) if (layer === undefined || !(await deps.layerBlobs.has(layer.digest))) return null;
+  return stack.flatMap((layer) => layer ?? []);
+}
+
+/** Takes what is missing from a host that has it, the top last: once that is there, all of it is. */
+async function storeStack(link: Link, layerId: string): Promise<readonly StoredLayer[]> {
+  const { host, stack } = await findLayer(link, layerId);
+  const stored: StoredLayer[] = [];
+  for (const layer of stack.toReversed()) stored.unshift(await storeLayer(link, host, layer));
+  return stored;
+}
+
+async function findLayer(
+  { deps }: Link,
+  layerId: string,
+): Promise<{ readonly host: HostApi; readonly stack: readonly LayerCopy[] }> {
+  const { rows } = await sql<{ host_id: string }>`
+    select host_id from layers where id = ${layerId}
+    union all select host_id from layer_copies where layer_id = ${layerId} and arrived_at is not null`.execute(deps.db);
+  for (const { host_id } of rows) {
+    const host = deps.hosts.get(host_id);
+    const stack = await host?.describeLayer(layerId).catch(() => null);
+    if (host && stack) return { host, stack };
+  }
+  throw new AppError('snapshot_missing', 'no host that answers has the disk of the step it builds in');
+}
+
+async function storeLayer({ deps, signal }: Link, host: HostApi, layer: LayerCopy): Promise<StoredLayer> {
+  const { copyId, kind, driver, below } = layer;
+  const known = await deps.db
+    .selectFrom('layer_blobs')
+    .select('digest')
+    .where('copy_id', '=', copyId)
+    .executeTakeFirst();
+  if (known && (await deps.layerBlobs.has(known.digest))) return { ...layer, digest: known.digest };
+  const { digest, sizeBytes } = await deps.layerBlobs.put(untilAborted(host.readLayer(copyId), signal));
+  crashPoint('bring.stored');
+  const content = { digest, size_bytes: sizeBytes };
+  await deps.db
+    .insertInto('layer_blobs')
+    .values({ copy_id: copyId, kind, driver, below: [...below], ...content })
+    .onConflict((conflict) => conflict.column('copy_id').doUpdateSet(content))
+    .execute();
+  return { ...layer, digest };
+}
+
+async function* untilAborted(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Uint8Array> {
+  for await (const chunk of bytes) {
+    signal.throwIfAborted();
+    yield chunk;
+  }
+}
