@@ -37,10 +37,10 @@ export async function findInit(layout: VesselLayout, members: readonly number[])
   return members.includes(pid) ? findProcess(pid) : null;
 }
 
-/** Kills what a killed predecessor left of starting these vessels: the programs that are still at it name their places. */
-export async function killStarters(layouts: readonly VesselLayout[]): Promise<void> {
-  const marks = new Set(layouts.flatMap(({ runtimeDir, socketPath }) => [runtimeDir, socketPath]));
-  if (marks.size === 0) return;
+/** Kills what a killed predecessor left of starting vessels: the programs that are still at it name one of these places of theirs. */
+export async function killStarters(places: readonly string[]): Promise<void> {
+  if (places.length === 0) return;
+  const marks = new Set(places);
   for (const name of await readdir('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;

@@ -160,7 +160,7 @@ export async function removeVessels(
   context: Pick<VesselContext, 'hierarchy' | 'run'>,
   layouts: readonly VesselLayout[],
 ): Promise<void> {
-  await killStarters(layouts);
+  await killStarters(layouts.flatMap(({ runtimeDir, socketPath }) => [runtimeDir, socketPath]));
   for (const layout of layouts) {
     const cgroup = openCgroup(context.hierarchy, layout.cgroupPath);
     await killVessel(layout, cgroup);

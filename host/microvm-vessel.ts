@@ -1,13 +1,12 @@
 import { randomInt } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chown, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { type CapsuleCgroup, openCgroup } from './cgroup-capsule.ts';
 import { asAppError } from './container-errors.ts';
 import { newVesselId } from './container-layout.ts';
-import { findProcess, isAlive, type ProcessRef, waitUntilDead } from './container-process.ts';
+import { isAlive, killStarters, type ProcessRef } from './container-process.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { makeCgroup } from './make-cgroup.ts';
 import type { MicrovmContext } from './microvm-context.ts';
@@ -207,18 +206,7 @@ export async function removeStrayVessel(
   context: Pick<VesselContext, 'installation' | 'hierarchy'>,
   vesselId: string,
 ): Promise<void> {
-  await killStarter(microvmVesselLayoutOf(context.installation, vesselId));
+  // The program that was to become its QEMU, also before it joined its control group.
+  await killStarters([microvmVesselLayoutOf(context.installation, vesselId).runDir]);
   await removeVessel(context, vesselId);
-}
-
-/** The program that was to become its QEMU names its run directory, also before it joined its control group. */
-async function killStarter({ runDir }: MicrovmVesselLayout): Promise<void> {
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const words = (await readFile(join('/proc', name, 'cmdline'), 'utf8').catch(() => '')).split('\0');
-    const starter = words.includes(runDir) ? await findProcess(Number(name)) : null;
-    if (starter === null) continue;
-    process.kill(starter.pid, 'SIGKILL');
-    await waitUntilDead(starter);
-  }
 }
