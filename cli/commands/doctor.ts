@@ -12,7 +12,8 @@ export function registerDoctor(program: Command, context: CliContext): void {
     .action(async () => {
       const requirements = await readRequirements(context);
       const ready = requirements.every(({ status }) => status !== 'missing');
-      print(context, { ready, requirements }, describe(requirements, context.hasColors));
+      const conclusion = ready ? 'Builds can run here.' : 'Builds cannot run here yet.';
+      print(context, { ready, requirements }, `${describe(requirements, context.hasColors)}\n${conclusion}\n`);
       context.exit(ready ? exitCodes.ok : exitCodes.machine);
     });
 }
@@ -42,6 +43,5 @@ function describe(requirements: readonly Requirement[], hasColors: boolean): str
     const line = `${words[status]}  ${name.padEnd(18)} ${detail}\n`;
     return fix && status !== 'ok' ? `${line}${' '.repeat(28)} fix: ${fix}\n` : line;
   });
-  const isReady = requirements.every(({ status }) => status !== 'missing');
-  return `${lines.join('')}\n${isReady ? 'Builds can run here.' : 'Builds cannot run here yet.'}\n`;
+  return lines.join('');
 }
