@@ -38,7 +38,7 @@ const recipe: KitRecipe = {
   finish: finishKit,
 };
 
-/** The kit, fetched first when it is not here: about 100 MB from the Debian archive this machine uses. Throws `runtime_unavailable`. */
+/** The kit, fetched first when it is not here: 76 MB from the Debian archive this machine uses. Throws `runtime_unavailable`. */
 export async function prepareQemuKit(options: KitOptions): Promise<QemuKit> {
   return asQemuKit(await prepareKit(recipe, options));
 }
