@@ -1,4 +1,5 @@
 import type { VesselLayout } from './container-layout.ts';
+import { programVersion } from './program-version.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
 export interface OciRuntime {
@@ -12,17 +13,9 @@ const runtimeNames = ['crun', 'runc'] as const;
 
 /** The runtimes installed on this machine, preferred first. */
 export async function installedRuntimes(run: RunBriefly): Promise<readonly OciRuntime[]> {
-  const found = await Promise.all(runtimeNames.map(async (name) => ({ name, version: await versionOf(name, run) })));
+  const versionOf = (name: string) => programVersion([name], run).catch(() => null);
+  const found = await Promise.all(runtimeNames.map(async (name) => ({ name, version: await versionOf(name) })));
   return found.flatMap(({ name, version }) => (version === null ? [] : [{ name, label: `${name} ${version}` }]));
-}
-
-async function versionOf(name: string, run: RunBriefly): Promise<string | null> {
-  try {
-    const { stdout } = await run([name, '--version'], { timeoutMs: 10_000 });
-    return /version (\S+)/.exec(stdout)?.[1] ?? 'unknown';
-  } catch {
-    return null;
-  }
 }
 
 interface StartContext {

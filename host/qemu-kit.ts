@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { type DebianKit, findKit, type KitOptions, type KitRecipe, prepareKit } from './debian-kit.ts';
 import { exists } from './exists.ts';
+import { programVersion } from './program-version.ts';
 import { keepModules } from './qemu-kit-modules.ts';
 import { kitArgv } from './qemu-kit-program.ts';
-import { runProgram } from './run-program.ts';
 
 /**
  * Everything a micro-virtual machine needs that is not ours: QEMU with its libraries and firmware, a guest kernel with its modules, and
@@ -64,9 +64,7 @@ async function finishKit(rootDir: string) {
   await makePlaces(rootDir);
   const kernelVersion = await keepKernel(rootDir);
   await prune(rootDir);
-  const { stdout } = await runProgram([...kitArgv(rootDir, 'bin/qemu-system-x86_64'), '--version']);
-  const qemuVersion = /version (\S+)/.exec(stdout)?.[1] ?? 'unknown';
-  return { qemuVersion, kernelVersion };
+  return { qemuVersion: await programVersion(kitArgv(rootDir, 'bin/qemu-system-x86_64')), kernelVersion };
 }
 
 /** Links a merged system has, and places to mount what a machine's QEMU may see of the host. */

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type DebianKit, findKit, type KitOptions, type KitRecipe, prepareKit } from './debian-kit.ts';
-import { runProgram } from './run-program.ts';
+import { programVersion } from './program-version.ts';
 
 /** gVisor's program as it will be run. */
 export interface RunscProgram {
@@ -22,7 +22,7 @@ const recipe: KitRecipe = {
   user: 'gVisor capsules',
   async finish(rootDir) {
     for (const name of ['dev', 'etc', 'tmp', 'var']) await rm(join(rootDir, name), { recursive: true, force: true });
-    return { version: await versionOf(programIn(rootDir)) };
+    return { version: await programVersion([programIn(rootDir)]) };
   },
 };
 
@@ -33,7 +33,7 @@ export async function prepareRunsc(options: KitOptions): Promise<RunscProgram> {
 
 /** The one that is installed, when it is new enough, or the one that was fetched; null when there is neither. */
 export async function findRunsc(kitsDir: string): Promise<RunscProgram | null> {
-  const version = await versionOf(installed).catch(() => '');
+  const version = await programVersion([installed]).catch(() => '');
   if (dayOf(version) >= oldestDay) return { path: installed, version };
   const kit = await findKit(recipe, kitsDir);
   return kit && asProgram(kit);
@@ -45,11 +45,6 @@ function asProgram({ rootDir, notes }: DebianKit): RunscProgram {
 
 function programIn(rootDir: string): string {
   return join(rootDir, 'usr/bin/runsc');
-}
-
-async function versionOf(path: string): Promise<string> {
-  const { stdout } = await runProgram([path, '--version'], { timeoutMs: 10_000 });
-  return /version (\S+)/.exec(stdout)?.[1] ?? 'unknown';
 }
 
 /** Versions are dates, as Debian and gVisor itself write them: `0.0~20240729.0`, `release-20240729.0`. */
