@@ -23,7 +23,7 @@ export async function hostRequirements(
   dataDir = '/',
   config: HostConfig = readHostConfig({}),
 ): Promise<readonly Requirement[]> {
-  const wish = { wish: config.driver, kitsDir: config.kitsDir, dataDir: join(dataDir, 'host') };
+  const choice = { wish: config.driver, kitsDir: config.kitsDir, dataDir: join(dataDir, 'host') };
   const checks = [
     checkRoot(),
     checkCompiler(),
@@ -35,9 +35,9 @@ export async function hostRequirements(
     checkResolvers(),
     checkForwarding(),
     checkDisk(dataDir),
-    checkGvisor(wish),
-    checkMicrovm(wish),
-    checkDriver(wish),
+    checkGvisor(choice),
+    checkMicrovm(choice),
+    checkDriver(choice),
   ];
   return (await Promise.all(checks)).flat();
 }
@@ -108,10 +108,10 @@ async function checkCapsule(): Promise<Requirement> {
 }
 
 /** Never missing: without, capsules are other containers. */
-async function checkGvisor(wish: ChoiceOptions): Promise<Requirement> {
+async function checkGvisor(options: ChoiceOptions): Promise<Requirement> {
   const name = 'gVisor';
   if (process.getuid?.() !== 0) return warning(name, 'not tried, since that needs root', 'start Caisson with sudo');
-  const { kitsDir } = microvmPlaces(wish);
+  const { kitsDir } = microvmPlaces(options);
   if ((await findRunsc(kitsDir)) === null) {
     const fix = 'caisson run --driver gvisor';
     return warning(name, 'not tried: runsc (7 MB) is fetched when it is first used, if none of 2024 is installed', fix);
@@ -167,9 +167,9 @@ async function existingParent(path: string): Promise<string> {
 }
 
 /** Boots a guest, once per boot of this machine. Never missing: without, capsules are containers. */
-async function checkMicrovm(wish: ChoiceOptions): Promise<Requirement> {
+async function checkMicrovm(options: ChoiceOptions): Promise<Requirement> {
   const name = 'micro-VMs';
-  const { microvmDir, kitsDir } = microvmPlaces(wish);
+  const { microvmDir, kitsDir } = microvmPlaces(options);
   if ((await findQemuKit(kitsDir)) === null) {
     const fix = 'caisson run --driver microvm';
     return warning(name, 'not tried: QEMU and a guest kernel (76 MB) are fetched when they are first used', fix);
@@ -184,12 +184,12 @@ async function checkMicrovm(wish: ChoiceOptions): Promise<Requirement> {
 }
 
 /** What capsules will be at the next start, and why. */
-async function checkDriver(wish: ChoiceOptions): Promise<Requirement> {
+async function checkDriver(options: ChoiceOptions): Promise<Requirement> {
   const name = 'driver';
-  const { kitsDir } = microvmPlaces(wish);
-  if (wish.wish === 'microvm' && (await findQemuKit(kitsDir)) === null) return ok(name, 'microvm (asked for)');
+  const { kitsDir } = microvmPlaces(options);
+  if (options.wish === 'microvm' && (await findQemuKit(kitsDir)) === null) return ok(name, 'microvm (asked for)');
   try {
-    const { driver, accelerator, reason } = await chooseDriver(wish);
+    const { driver, accelerator, reason } = await chooseDriver(options);
     return ok(name, `${driver}${accelerator === null ? '' : `, ${accelerator}`} (${reason})`);
   } catch (error) {
     return missing(name, messageOf(error), 'caisson run --driver container');
