@@ -3,7 +3,7 @@ import { limitCgroup } from './cgroup-limits.ts';
 import type { BeginCapsule } from './container-create.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
-import { dropVessel, type Vessel, type VesselContext } from './container-vessel.ts';
+import { orDrop, type Vessel, type VesselContext } from './container-vessel.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { nameHost } from './oci-bundle.ts';
 
@@ -18,13 +18,8 @@ export function beginByActivation(
   return async (spec, layout) => {
     const vessel = await take(spec.egress);
     crashPoint('capsule.connected');
-    try {
-      await activateVessel(context, { vessel, layout, spec, skeletonDir });
-      return vessel;
-    } catch (error) {
-      await dropVessel(context, vessel);
-      throw error;
-    }
+    await orDrop(context, vessel, () => activateVessel(context, { vessel, layout, spec, skeletonDir }));
+    return vessel;
   };
 }
 

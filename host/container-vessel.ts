@@ -66,7 +66,7 @@ export function startVessel(context: VesselContext, egress: MachineSpec['egress'
  * `provision_failed`, which begins with the words of `failure` unless `start` says why itself.
  */
 export async function makeVessel(
-  context: Pick<VesselContext, 'installation' | 'hierarchy' | 'network' | 'startGate' | 'run' | 'strays'>,
+  context: DropContext & Pick<VesselContext, 'installation' | 'startGate'>,
   { egress, failure }: { readonly egress: MachineSpec['egress']; readonly failure: string },
   start: (layout: VesselLayout, slot: NetworkSlot | null) => Promise<Vessel>,
 ): Promise<Vessel> {
@@ -168,9 +168,11 @@ export async function removeVessels(
   }
 }
 
+type DropContext = Pick<VesselContext, 'hierarchy' | 'run' | 'network' | 'strays'>;
+
 /** Removes a vessel that did not become a capsule; where that fails, it is tried again later. */
 export async function dropVessel(
-  context: Pick<VesselContext, 'hierarchy' | 'run' | 'network' | 'strays'>,
+  context: DropContext,
   { layout, slot, guest }: Pick<Vessel, 'layout' | 'slot'> & Partial<Pick<Vessel, 'guest'>>,
 ): Promise<void> {
   guest?.close();
@@ -179,6 +181,20 @@ export async function dropVessel(
     if (slot) await context.network.pool.discard(slot.number);
   } catch {
     context.strays.add(layout.vesselId);
+  }
+}
+
+/** What `work` makes of a vessel that is no capsule yet; when it fails, nothing is left of the vessel. */
+export async function orDrop<Result>(
+  context: DropContext,
+  vessel: Vessel,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    await dropVessel(context, vessel);
+    throw error;
   }
 }
 

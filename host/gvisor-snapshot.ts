@@ -5,7 +5,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import { type ContainerContext, holdMachine, noteVessel, startCapsule } from './container-create.ts';
 import { type CapsuleLayout, layoutOf, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
 import { readState, writeState } from './container-state.ts';
-import { dropVessel, removeVessels, type Vessel } from './container-vessel.ts';
+import { orDrop, removeVessels, type Vessel } from './container-vessel.ts';
 import { exists } from './exists.ts';
 import { checkImage, type ImageNeeds, makeMemoryPlace, memoryOnDisk, publishImage } from './gvisor-image.ts';
 import { type Runsc, runscFor } from './gvisor-launch.ts';
@@ -115,15 +115,12 @@ interface Going {
 async function goOn(context: GvisorContext, { spec, layout, imageDir }: Going): Promise<Vessel> {
   const vessel = await beginGvisor(context, imageDir)(spec, layout);
   crashPoint('gvisor.memory-loaded');
-  try {
-    const runsc = runscFor(context, vessel.layout, vessel.slot !== null);
-    const name = [agentMountPath, 'name', spec.hostname];
-    await runsc(['exec', '--user=0:0', '--cap=CAP_SYS_ADMIN', vessel.layout.vesselId, ...name]);
-    return vessel;
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
+  const runsc = runscFor(context, vessel.layout, vessel.slot !== null);
+  const name = [agentMountPath, 'name', spec.hostname];
+  await orDrop(context, vessel, () =>
+    runsc(['exec', '--user=0:0', '--cap=CAP_SYS_ADMIN', vessel.layout.vesselId, ...name]),
+  );
+  return vessel;
 }
 
 /** Beside the disk, so that both go together. A capsule is suspended if and only if it is there. */
@@ -166,15 +163,12 @@ async function wake(context: GvisorContext, spec: MachineSpec): Promise<Machine>
   await removeSleeper(context, layout);
   await keepDisk(context, layout);
   const vessel = await goOn(context, { spec, layout, imageDir: memory });
-  try {
+  await orDrop(context, vessel, async () => {
     await noteVessel(layout, vessel, vessel.slot?.number ?? null);
     crashPoint('gvisor.noted');
     // From here on it is awake: its disk has moved on from the one its memory belongs to.
     await rename(memory, `${memory}.new`);
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
+  });
   crashPoint('gvisor.woken');
   await removeTree(`${memory}.new`, context.run);
   return holdMachine(context, layout, vessel);
