@@ -82,7 +82,7 @@ export function openBuilds(url: string, token: string): Builds {
       return found;
     },
     async *follow(number, key, signal = new AbortController().signal) {
-      const job = await builds.reached(number, key, Object.keys(logStates) as Job['state'][]);
+      const job = await builds.reached(number, key, logStates);
       const token = () => logToken(server, ref(number));
       yield* followJobLog({ baseUrl: url, jobId: job.id, token, signal, patienceMs: 5_000 });
     },
@@ -141,16 +141,16 @@ export function openBuilds(url: string, token: string): Builds {
 }
 
 /** States in which there may be a log. */
-const logStates = {
-  assigned: true,
-  running: true,
-  passed: true,
-  failed: true,
-  timing_out: true,
-  timed_out: true,
-  canceling: true,
-  canceled: true,
-};
+const logStates: readonly Job['state'][] = [
+  'assigned',
+  'running',
+  'passed',
+  'failed',
+  'timing_out',
+  'timed_out',
+  'canceling',
+  'canceled',
+];
 
 function stateText(jobs: Record<string, Job>): string {
   return Object.values(jobs)
