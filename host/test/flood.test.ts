@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openSmallDisk, type SmallDisk } from '@caisson/contracts/test/small-disk';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type HostRig, openHostRig } from './host-rig.ts';
-import { openSmallDisk, type SmallDisk } from './small-disk.ts';
 
 const mebibyte = 2 ** 20;
 let disk: SmallDisk;

@@ -1,10 +1,10 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunAssignment } from '@caisson/contracts/host-api';
+import { openSmallDisk, type SmallDisk } from '@caisson/contracts/test/small-disk';
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { leaked, type ResourceSnapshot, snapshotResources } from '../leak-check.ts';
 import { type HostRig, openHostRig } from './host-rig.ts';
-import { openSmallDisk, type SmallDisk } from './small-disk.ts';
 import { archiveOf, tarOf } from './source-archive.ts';
 
 let disk: SmallDisk;

@@ -1,5 +1,6 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openSmallDisk } from '@caisson/contracts/test/small-disk';
 import { expect, onTestFinished, test } from 'vitest';
 import { aboveFloor } from '../disk-floor.ts';
 import { imageTooLarge, isDiskFull } from '../disk-full.ts';
@@ -7,7 +8,6 @@ import { createImageStore } from '../image-store.ts';
 import { createLayerStore } from '../layer-disk.ts';
 import { runProgram } from '../run-program.ts';
 import { registryProblem, startRegistry, writeLayout } from './image-test-registry.ts';
-import { openSmallDisk } from './small-disk.ts';
 import { tarOf } from './source-archive.ts';
 import { tempDir } from './temp-dir.ts';
 

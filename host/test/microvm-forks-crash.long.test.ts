@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunAssignment, RunMessage, RunResult } from '@caisson/contracts/host-api';
 import { crashPointsIn } from '@caisson/contracts/test/crash-points-in';
+import { openSmallDisk } from '@caisson/contracts/test/small-disk';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { removeTree } from '../layer-tree.ts';
 import { type CrashAt, type CrashHost, startCrashHost } from './crash-host.ts';
 import { openHostRig } from './host-rig.ts';
 import { expectNothingLeft } from './nothing-left.ts';
 import { testAssignment } from './run-assignment.ts';
-import { openSmallDisk } from './small-disk.ts';
 import { createEmulatedDriver, microvmProblem } from './test-kit.ts';
 
 const problem = await microvmProblem();

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { openSmallDisk, type SmallDisk } from '@caisson/contracts/test/small-disk';
 import pg from 'pg';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
@@ -13,7 +14,6 @@ import { chunkText, readEvents } from './event-reader.ts';
 import { ir } from './ir.ts';
 import { logTexts } from './log-texts.ts';
 import { exited, type Script, scriptedHost } from './scripted-host.ts';
-import { openSmallDisk, type SmallDisk } from './small-disk.ts';
 
 const lines = 200;
 const chain = ir({ a: ['a'], b: ['b', 'a'], c: ['c', 'b'] });
@@ -33,7 +33,7 @@ const talk: Script = async ({ print }) => {
 };
 
 async function smallDisk(mebibytes: number): Promise<SmallDisk> {
-  const disk = await openSmallDisk(mebibytes);
+  const disk = await openSmallDisk({ mebibytes });
   onTestFinished(() => disk.end());
   return disk;
 }

@@ -1,7 +1,10 @@
+import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, open, rm, statfs, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runProgram } from '../run-program.ts';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
 
 /** A file system of its own, so small that a test can fill it. */
 export interface SmallDisk {
@@ -18,11 +21,17 @@ export interface SmallDisk {
   end(): Promise<void>;
 }
 
+interface DiskSize {
+  readonly mebibytes: number;
+  /** Most files; without it there is no lack of them. */
+  readonly files?: number;
+}
+
 /** Mounts a tmpfs: unlike others it is full at the byte it says. */
-export async function openSmallDisk({ mebibytes, files }: { mebibytes: number; files: number }): Promise<SmallDisk> {
+export async function openSmallDisk({ mebibytes, files }: DiskSize): Promise<SmallDisk> {
   const directory = await mkdtemp(join(tmpdir(), 'caisson-disk-'));
-  const options = `size=${mebibytes}m,nr_inodes=${files},mode=0711`;
-  await runProgram(['mount', '-t', 'tmpfs', '-o', options, 'caisson-test', directory]);
+  const options = [`size=${mebibytes}m`, 'mode=0711', ...(files === undefined ? [] : [`nr_inodes=${files}`])];
+  await run('mount', ['-t', 'tmpfs', '-o', options.join(), 'caisson-test', directory]);
   const [dataDir, ballast] = [join(directory, 'data'), join(directory, 'ballast')];
   await mkdir(dataDir);
   return {
@@ -46,7 +55,7 @@ export async function openSmallDisk({ mebibytes, files }: { mebibytes: number; f
     },
     makeRoom: () => rm(ballast, { recursive: true, force: true }),
     async end() {
-      await runProgram(['umount', directory]);
+      await run('umount', [directory]);
       await rm(directory, { recursive: true });
     },
   };
