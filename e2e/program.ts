@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { repositoryDir } from '../cli/installation.ts';
 
 const node = join(repositoryDir, 'node_modules/.bin/node');
+/** Where the launcher has Node keep compiled sources; reading them anew would be most of what a start takes. */
+const compileCacheDir = join(repositoryDir, 'node_modules/.caisson/compile-cache');
 
 /** A command line that runs beside the test. */
 export interface Program {
@@ -45,7 +47,10 @@ export function startCaisson(
   ];
   const child = spawn(command, [...first, ...words], {
     cwd,
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...env },
+    env: {
+      ...{ PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', NODE_COMPILE_CACHE: compileCacheDir },
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   return watchProgram(child, words.join(' '));

@@ -1,4 +1,5 @@
 // A host in a process of its own that ends itself by SIGKILL at the point it is told: everything real, on a tiny image.
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
 import { serveHostApi } from '@caisson/contracts/host-server';
@@ -57,6 +58,8 @@ process.on('message', (message: { arm?: CrashAt; close?: true }) => {
 });
 process.once('disconnect', () => process.exit());
 process.send?.('ready');
+// One that is killed would keep nothing for the next.
+flushCompileCache();
 
 /** Every capsule sees the pipe by which its command is heard outside, however its host fares. */
 async function openContainers(): Promise<MachineDriver> {

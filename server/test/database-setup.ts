@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,10 +18,12 @@ declare module 'vitest' {
 
 /** Name of the migrated database that each test file gets a copy of. */
 export const templateName = 'caisson_template';
+const memoryDir = '/dev/shm';
+const leastMemoryBytes = 4 * 2 ** 30;
 
 /** One PostgreSQL for the whole run of the tests, in the main process, started when the first test file asks for it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dir = await mkdtemp(join(tmpdir(), 'caisson-tests-'));
+  const dir = await mkdtemp(join(await roomyDir(), 'caisson-tests-'));
   let started: ReturnType<typeof start> | undefined;
   const server = createServer((socket) => {
     started ??= start(join(dir, 'postgres'));
@@ -38,6 +40,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await (await started)?.stop();
     await rm(dir, { recursive: true, force: true });
   };
+}
+
+/** In memory where there is enough of it: a file system on disk spends more on databases that come and go than the tests themselves. */
+async function roomyDir(): Promise<string> {
+  const { bavail, bsize } = await statfs(memoryDir).catch(() => ({ bavail: 0, bsize: 0 }));
+  return bavail * bsize < leastMemoryBytes ? tmpdir() : memoryDir;
 }
 
 async function start(dataDir: string) {
