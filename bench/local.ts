@@ -1,8 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ask } from '../cli/ask.ts';
-import { type BuildRef, createBuild, logToken } from '../cli/build-requests.ts';
+import { type BuildRef, createBuild, createPipeline, logToken } from '../cli/build-requests.ts';
 import { readCliConfig } from '../cli/config.ts';
 import { connectTo, type OpenServer } from '../cli/open-server.ts';
 import { startLocal } from '../cli/start-local.ts';
@@ -67,9 +66,9 @@ export async function openLocal(say: (line: string) => void): Promise<Local> {
 }
 
 /** The pipeline all builds of the bench belong to. */
-export async function makePipeline({ client }: OpenServer): Promise<void> {
+export async function makePipeline(server: OpenServer): Promise<void> {
   const body = { name: place.pipeline, repository: 'https://example.test/bench.git', default_branch: 'main' };
-  await ask(client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: place }, body }));
+  await createPipeline(server, place.org, body);
 }
 
 /** A build of it. */

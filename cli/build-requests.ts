@@ -4,6 +4,7 @@ import type { OpenServer } from './open-server.ts';
 
 export type Build = components['schemas']['Build'];
 export type Job = components['schemas']['Job'];
+type Pipeline = components['schemas']['Pipeline'];
 
 /** A pipeline's place in the paths of the API. */
 interface PipelineRef {
@@ -16,8 +17,22 @@ export interface BuildRef extends PipelineRef {
   readonly number: number;
 }
 
-const buildsPath = '/api/v0/organizations/{org}/pipelines/{pipeline}/builds';
+const pipelinesPath = '/api/v0/organizations/{org}/pipelines';
+const buildsPath = `${pipelinesPath}/{pipeline}/builds` as const;
 const buildPath = `${buildsPath}/{number}` as const;
+
+export async function listPipelines({ client }: OpenServer, org: string, limit: number): Promise<readonly Pipeline[]> {
+  return (await ask(client.GET(pipelinesPath, { params: { path: { org }, query: { limit } } }))).data;
+}
+
+/** Throws `pipeline_slug_taken` when there is one of that name. */
+export function createPipeline(
+  { client }: OpenServer,
+  org: string,
+  body: components['schemas']['CreatePipelineRequest'],
+): Promise<Pipeline> {
+  return ask(client.POST(pipelinesPath, { params: { path: { org } }, body }));
+}
 
 /** The newest first. */
 export async function newestBuilds(

@@ -1,14 +1,22 @@
 import type { Command } from 'commander';
 import picocolors from 'picocolors';
-import { ask } from '../ask.ts';
 import { readBuildRef } from '../build-ref.ts';
-import { type Build, cancelBuild, type Job, listJobs, newestBuilds, readBuild } from '../build-requests.ts';
+import {
+  type Build,
+  cancelBuild,
+  type Job,
+  listJobs,
+  listPipelines,
+  newestBuilds,
+  readBuild,
+} from '../build-requests.ts';
 import type { CliContext } from '../context.ts';
 import { countsOf, durationOf, markOf, nameOf, noteOf, reasonOf } from '../job-text.ts';
-import { type OpenServer, requireServer } from '../open-server.ts';
+import { requireServer } from '../open-server.ts';
 import { print } from '../print.ts';
 
 const shownBuilds = 20;
+const mostPipelines = 100;
 
 /** `caisson builds list|show|cancel`. */
 export function registerBuilds(program: Command, context: CliContext): void {
@@ -33,20 +41,16 @@ export function registerBuilds(program: Command, context: CliContext): void {
 async function list(context: CliContext, pipeline: string | null): Promise<void> {
   const server = await requireServer(context.config);
   const org = context.config.organization;
-  const slugs = pipeline === null ? await pipelineSlugs(server, org) : [pipeline];
-  const pages = await Promise.all(slugs.map((slug) => newestBuilds(server, { org, pipeline: slug }, shownBuilds)));
+  const pipelines = pipeline === null ? await listPipelines(server, org, mostPipelines) : [{ slug: pipeline }];
+  const pages = await Promise.all(
+    pipelines.map(({ slug }) => newestBuilds(server, { org, pipeline: slug }, shownBuilds)),
+  );
   const all = pages
     .flat()
     .toSorted((a, b) => b.created_at.localeCompare(a.created_at))
     .slice(0, shownBuilds);
   const lines = all.map((build) => `${lineOf(build)}\n`);
   print(context, { data: all }, lines.join('') || 'no builds yet; `caisson run` makes one\n');
-}
-
-async function pipelineSlugs({ client }: OpenServer, org: string): Promise<readonly string[]> {
-  const query = { limit: 100 };
-  const { data } = await ask(client.GET('/api/v0/organizations/{org}/pipelines', { params: { path: { org }, query } }));
-  return data.map(({ slug }) => slug);
 }
 
 function lineOf(build: Build): string {

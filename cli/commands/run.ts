@@ -5,8 +5,7 @@ import { hasCode, messageOf } from '@caisson/contracts/app-error';
 import { findPipelineFiles } from '@caisson/pipeline/render/find-pipeline-files';
 import { readConfig } from '@caisson/server/config';
 import type { Command } from 'commander';
-import { ask } from '../ask.ts';
-import { type Build, type BuildRef, cancelBuild, createBuild } from '../build-requests.ts';
+import { type Build, type BuildRef, cancelBuild, createBuild, createPipeline } from '../build-requests.ts';
 import { CliError, usageError } from '../cli-error.ts';
 import { withDriver } from '../config.ts';
 import type { CliContext } from '../context.ts';
@@ -176,14 +175,14 @@ async function startBuild(server: OpenServer, input: StartInput): Promise<BuildR
 }
 
 async function ensurePipeline(
-  { client }: OpenServer,
+  server: OpenServer,
   org: string,
   { name, facts }: { name: string; facts: GitFacts },
 ): Promise<string> {
   const { slugOf } = await import('@caisson/contracts/ci/slugs');
   const body = { name, repository: facts.repository, default_branch: facts.branch };
   try {
-    return (await ask(client.POST('/api/v0/organizations/{org}/pipelines', { params: { path: { org } }, body }))).slug;
+    return (await createPipeline(server, org, body)).slug;
   } catch (error) {
     if (hasCode(error, 'pipeline_slug_taken')) return slugOf(name);
     throw error;
