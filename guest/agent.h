@@ -151,6 +151,8 @@ void vm_release(void);
 void identity_frame(const struct frame *frame);
 /* In a machine that waits: `layers=<count>`, with disks that are there for this alone. */
 int vm_rehearse(char **words);
+/* vm-warm-up.c: runs a program of the machine's own to its end, such that it leaves nothing */
+int vm_warm_up(char **program);
 /* Writes every disk's data out, for who is about to stop the machine. */
 int vm_sync(void);
 int vm_full(void);

@@ -60,6 +60,7 @@ int main(int count, char **arguments) {
     return run_listen(arguments[2], arguments + 4);
   if (count >= 2 && strcmp(arguments[1], "boot") == 0) return vm_boot(arguments + 2);
   if (count >= 2 && strcmp(arguments[1], "rehearse") == 0) return vm_rehearse(arguments + 2);
+  if (count >= 3 && strcmp(arguments[1], "warm-up") == 0) return vm_warm_up(arguments + 2);
   if (count == 2 && strcmp(arguments[1], "sync") == 0) return vm_sync();
   if (count == 2 && strcmp(arguments[1], "full") == 0) return vm_full();
   if (count == 2 && strcmp(arguments[1], "hold") == 0) return vm_hold();

@@ -231,7 +231,7 @@ static void set_limits(const struct boot *boot) {
   setrlimit(RLIMIT_NOFILE, &files);
   /* A program may ask for more than the machine has, as on a big host: what it uses is what is limited. */
   write_text("/proc/sys/vm/overcommit_memory", "1", 0644);
-  must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+  must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "favordynmods");
   write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids", 0644);
   mkdir(CAPSULE_GROUP, 0755);
   write_text(CAPSULE_GROUP "/pids.max", boot->pids, 0644);

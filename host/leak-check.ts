@@ -26,6 +26,7 @@ export async function snapshotResources(dataDir: string, runRoot = '/run/caisson
     nameLines('namespace', '/run/netns', namespacePrefix(id)),
     nameLines('link', '/sys/class/net', linkPrefix(id)),
     nameLines('file', join(dataDir, 'capsules'), ''),
+    nameLines('file', join(dataDir, 'fitted'), ''),
     nameLines('file', runDir, ''),
     claimLines(join(runRoot, 'networks'), id),
     tableLines(tableName(id)),

@@ -1,4 +1,4 @@
-import { link, mkdir } from 'node:fs/promises';
+import { link, mkdir, rename } from 'node:fs/promises';
 import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { asAppError, isErrno } from './container-errors.ts';
@@ -13,6 +13,7 @@ import { greet, greetLater } from './microvm-greeting.ts';
 import { countMemoryKills } from './microvm-guest.ts';
 import { type MicrovmLayout, microvmLayoutOf } from './microvm-layout.ts';
 import { makeMicrovmMachine } from './microvm-machine.ts';
+import { blankKind, dropClone, fittedKind } from './microvm-pool.ts';
 import { changeMicrovmState, readMicrovmState, writeMicrovmState } from './microvm-state.ts';
 import {
   adoptVessel,
@@ -23,7 +24,7 @@ import {
   startVessel,
   vesselShapeOf,
 } from './microvm-vessel.ts';
-import { checkWords, guestWords } from './microvm-words.ts';
+import { checkWords, guestWords, nameWords } from './microvm-words.ts';
 import { insertDisks } from './qemu-disks.ts';
 import { continueMachine, machineStatus } from './qmp-commands.ts';
 
@@ -31,7 +32,7 @@ import { continueMachine, machineStatus } from './qmp-commands.ts';
 const adoptTimeoutsMs = [2_000, 4_000, 8_000, 16_000];
 
 /** A vessel in which a machine can begin, and its agent as soon as that runs. */
-export interface Beginning extends Omit<WaitingClone, 'ramPath'> {
+export interface Beginning extends Pick<WaitingClone, 'vessel' | 'guest'> {
   /** The memory it began with; null when it booted by itself. */
   readonly ramPath: string | null;
   /** It goes on from what ran in another machine. */
@@ -43,29 +44,76 @@ export interface Beginning extends Omit<WaitingClone, 'ramPath'> {
 /** A way to a vessel; the disks are being made meanwhile. */
 type Begin = (disks: Promise<MachineDisks>) => Promise<Beginning>;
 
+/** A vessel and what it needs to be a machine. */
+interface Settlement {
+  readonly layout: MicrovmLayout;
+  /** Those it does not have yet. */
+  readonly disks: MachineDisks;
+  readonly beginning: Beginning;
+}
+
 /** Makes a machine; see `MachineDriver.create`. Throws `already_exists` when anything of that id is here. */
 export function createMachine(context: MicrovmContext, spec: MachineSpec): Promise<Machine> {
-  return createFrom(context, spec, (disks) => begin(context, spec, disks));
+  const find = async (layout: MicrovmLayout) =>
+    (await takeFitted(context, layout, spec)) ??
+    (await prepare(context, { layout, spec }, (disks) => begin(context, spec, disks)));
+  return createIn(context, spec, find);
 }
 
 /** `createMachine` with another way to begin. */
-export async function createFrom(context: MicrovmContext, spec: MachineSpec, beginWith: Begin): Promise<Machine> {
+export function createFrom(context: MicrovmContext, spec: MachineSpec, beginWith: Begin): Promise<Machine> {
+  return createIn(context, spec, (layout) => prepare(context, { layout, spec }, beginWith));
+}
+
+async function createIn(
+  context: MicrovmContext,
+  spec: MachineSpec,
+  find: (layout: MicrovmLayout) => Promise<Settlement>,
+): Promise<Machine> {
   checkWords(spec);
   const layout = await foundMachine(context, spec.capsuleId);
   try {
-    const disks = disksOf(context.kit, layout, spec);
-    const beginning = beginWith(disks);
-    const [made, begun] = await Promise.allSettled([disks, beginning]);
-    if (begun.status === 'rejected') throw begun.reason;
-    if (made.status === 'rejected') {
-      await dropVessel(context, begun.value.vessel);
-      throw made.reason;
-    }
-    return await settle(context, { layout, disks: made.value, beginning: begun.value });
+    return await settle(context, await find(layout));
   } catch (error) {
     await remainsOf(context, spec.capsuleId).destroy();
     throw asAppError(error, 'provision_failed', `capsule ${spec.capsuleId} could not be started`);
   }
+}
+
+/** A clone that is such a machine already, but for its name; null when none is ready. */
+async function takeFitted(
+  context: MicrovmContext,
+  layout: MicrovmLayout,
+  spec: MachineSpec,
+): Promise<Settlement | null> {
+  const kind = await fittedKind(spec);
+  const clone = kind && (await context.clones?.take(kind));
+  if (!clone?.diskDir) return null;
+  crashPoint('microvm.fitted-taken');
+  try {
+    await rename(clone.diskDir, layout.diskDir);
+  } catch {
+    await dropClone(context, clone);
+    return null;
+  }
+  crashPoint('microvm.fitted-disk-moved');
+  const beginning = { ...clone, isFork: false, words: () => nameWords(spec) };
+  return { layout, disks: { disks: [], layerCount: 0 }, beginning };
+}
+
+async function prepare(
+  context: MicrovmContext,
+  { layout, spec }: { readonly layout: MicrovmLayout; readonly spec: MachineSpec },
+  beginWith: Begin,
+): Promise<Settlement> {
+  const disks = disksOf(context.kit, layout, spec);
+  const [made, begun] = await Promise.allSettled([disks, beginWith(disks)]);
+  if (begun.status === 'rejected') throw begun.reason;
+  if (made.status === 'rejected') {
+    await dropVessel(context, begun.value.vessel);
+    throw made.reason;
+  }
+  return { layout, disks: made.value, beginning: begun.value };
 }
 
 /** The place on disk by which a machine is known. Throws `already_exists`. */
@@ -89,7 +137,7 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
     return guestWords({ spec, layerCount, resolvers });
   };
   if (template) {
-    const kind = { shape: usual, cpus: spec.shape.cpus };
+    const kind = blankKind(spec);
     const clone =
       (await context.clones?.take(kind)) ?? (await cloneVessel(context, { ...kind, ...template, of: 'template' }));
     return { ...clone, isFork: false, words: wordsFor };
@@ -100,12 +148,6 @@ async function begin(context: MicrovmContext, spec: MachineSpec, disks: Promise<
   const shape = vesselShapeOf(spec, all.disks.length);
   const vessel = await startVessel(context, { shape, cpus: spec.shape.cpus, beginning, ramPath: null });
   return { vessel, guest: greetLater(vessel, context.bootTimeoutMs), ramPath: null, isFork: false, words: null };
-}
-
-interface Settlement {
-  readonly layout: MicrovmLayout;
-  readonly disks: MachineDisks;
-  readonly beginning: Beginning;
 }
 
 /** Makes a vessel that is nobody's yet this machine. */
@@ -125,7 +167,7 @@ async function startGuest(
   { vessel, words, guest: greeting }: Beginning,
 ): Promise<GuestLink> {
   const { qmp } = vessel.qemu;
-  await insertDisks({ ...vessel.layout, agentPath, qmp, disks: disks.disks });
+  if (disks.disks.length > 0) await insertDisks({ ...vessel.layout, agentPath, qmp, disks: disks.disks });
   crashPoint('microvm.disks-inserted');
   await continueMachine(qmp);
   const guest = await greeting;

@@ -18,6 +18,8 @@ export interface WaitingClone {
   readonly guest: Promise<GuestLink>;
   /** The memory it began with. */
   readonly ramPath: string;
+  /** The directory of its disk, which is mounted in it; null while it has none. */
+  readonly diskDir: string | null;
 }
 
 interface CloneOptions {
@@ -40,7 +42,7 @@ export async function cloneVessel(context: VesselContext, options: CloneOptions)
     if (of !== 'template') await loadMemory({ pid: vessel.qemu.ref.pid, ramPath }, of);
     await provideDevices(vessel, devicesPath);
     await loadDevices(vessel.qemu.qmp);
-    return { vessel, guest, ramPath };
+    return { vessel, guest, ramPath, diskDir: null };
   });
 }
 

@@ -20,6 +20,12 @@ export interface MachineDisks {
   readonly layerCount: number;
 }
 
+/** What decides of a machine's disks. */
+export type DiskSpec = Pick<MachineSpec, 'layers' | 'readOnlyBinds' | 'shape' | 'note'>;
+
+/** Where its own is. */
+type DiskPlace = Pick<MicrovmLayout, 'diskDir'>;
+
 /** Names of a machine's own disk in its directory: a new file system, or what was written since another machine's was kept. */
 const firstDisk = 'disk.ext4';
 const laterDisk = 'disk.qcow2';
@@ -28,26 +34,26 @@ const laterDisk = 'disk.qcow2';
  * Makes the disk a new machine writes to and finds those it reads. Layers that another machine wrote come first in a stack and lie
  * under the new disk itself; the directories below them are file systems of their own, put together inside.
  */
-export async function disksOf(kit: QemuKit, layout: MicrovmLayout, spec: MachineSpec): Promise<MachineDisks> {
+export async function disksOf(kit: QemuKit, layout: DiskPlace, spec: DiskSpec): Promise<MachineDisks> {
   const kept = await keptDisks(spec.layers);
   return disksAbove(kit, spec, [await makeOwnDisk(kit, layout, { kept, sizeBytes: spec.shape.diskBytes }), ...kept]);
 }
 
 /** The disks of a machine that has one already. Throws `snapshot_failed` when it has none. */
-export async function disksAgain(kit: QemuKit, { diskDir }: MicrovmLayout, spec: MachineSpec): Promise<MachineDisks> {
+export async function disksAgain(kit: QemuKit, { diskDir }: DiskPlace, spec: DiskSpec): Promise<MachineDisks> {
   const chain = await keptDisks([diskDir, ...spec.layers]);
   if (chain.length === 0) throw new AppError('snapshot_failed', 'the machine has lost its disk');
   return disksAbove(kit, spec, chain);
 }
 
 /** The file a machine writes to. */
-export async function ownDisk({ diskDir }: MicrovmLayout): Promise<string> {
+export async function ownDisk({ diskDir }: DiskPlace): Promise<string> {
   const [own] = await keptDisks([diskDir]);
   if (own === undefined) throw new AppError('snapshot_failed', 'the machine has lost its disk');
   return own.path;
 }
 
-async function disksAbove(kit: QemuKit, spec: MachineSpec, chain: readonly DiskFile[]): Promise<MachineDisks> {
+async function disksAbove(kit: QemuKit, spec: DiskSpec, chain: readonly DiskFile[]): Promise<MachineDisks> {
   const directories = spec.layers.slice(chain.length - 1);
   const read = async (directory: string): Promise<DiskChain> => {
     const path = await layerDisk(kit, directory, spec.note);
@@ -59,7 +65,7 @@ async function disksAbove(kit: QemuKit, spec: MachineSpec, chain: readonly DiskF
 }
 
 /** How many disks a machine has: those it has of other machines lie under its own. */
-export async function countDisks({ layers, readOnlyBinds }: MachineSpec): Promise<number> {
+export async function countDisks({ layers, readOnlyBinds }: DiskSpec): Promise<number> {
   return 1 + layers.length - (await keptDisks(layers)).length + readOnlyBinds.length;
 }
 
@@ -79,7 +85,7 @@ async function keptDisks(layers: readonly string[]): Promise<readonly DiskFile[]
 
 async function makeOwnDisk(
   kit: QemuKit,
-  { diskDir }: MicrovmLayout,
+  { diskDir }: DiskPlace,
   { kept, sizeBytes }: { readonly kept: readonly DiskFile[]; readonly sizeBytes: number },
 ): Promise<DiskFile> {
   await mkdir(diskDir, { mode: 0o700 });

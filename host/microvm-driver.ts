@@ -5,13 +5,14 @@ import { readCgroupHierarchy } from './cgroup-hierarchy.ts';
 import { type Installation, openInstallation } from './container-layout.ts';
 import { buildAgent } from './guest-binary.ts';
 import { closeInstallation, listCapsules, listVessels } from './installation-parts.ts';
-import type { MachineDriver } from './machine-driver.ts';
+import type { MachineDriver, MachineSpec } from './machine-driver.ts';
 import { adoptMachine, createMachine, remainsOf } from './microvm-boot.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { layerDisk } from './microvm-disk.ts';
+import { clearFittedDisks } from './microvm-fitted.ts';
 import { prepareInitramfs } from './microvm-initramfs.ts';
 import { microvmLayoutOf } from './microvm-layout.ts';
-import { mostWarmClones, openClonePool } from './microvm-pool.ts';
+import { fittedKind, mostWarmClones, openClonePool } from './microvm-pool.ts';
 import { microvmSnapshots } from './microvm-snapshot.ts';
 import { type MicrovmState, readMicrovmState } from './microvm-state.ts';
 import { openTemplates } from './microvm-template.ts';
@@ -49,8 +50,8 @@ export interface MicrovmDriverOptions {
 
 /** What the microvm body offers besides the port. */
 export interface MicrovmDriver extends MachineDriver {
-  /** Resolves with how many clones are ready, when these are as many as wanted. */
-  clonesReady(): Promise<number>;
+  /** Resolves with how many clones are ready, all, or those fitted for machines like this one, when these are as many as wanted. */
+  clonesReady(spec?: MachineSpec): Promise<number>;
   /** The process of a machine this process holds, to be measured; null when there is none. */
   qemuPid(capsuleId: string): number | null;
   /** Why names will not resolve inside machines; null when they will. */
@@ -87,6 +88,7 @@ async function openMicrovms(options: MicrovmDriverOptions): Promise<MicrovmConte
     warn: progress ?? (() => {}),
   });
   await removeStrays({ installation, hierarchy, strays }, states);
+  await clearFittedDisks(installation);
   const network = await openCapsuleNetwork({
     ...{ installation, runRoot, run: runProgram },
     poolSize: options.networkPoolSize ?? 2,
@@ -136,7 +138,7 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: true },
     memory: microvmSnapshots(context),
-    clonesReady: async () => (await context.clones?.filled()) ?? 0,
+    clonesReady: (spec) => clonesReady(context, spec),
     qemuPid: (capsuleId) => live.get(capsuleId)?.vessel.qemu.ref.pid ?? null,
     networkProblem: context.network.problem,
     async prepareLayer(directory, progress) {
@@ -151,6 +153,11 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
     list: () => listCapsules(context.installation),
     close: () => closeDriver(context),
   };
+}
+
+async function clonesReady({ clones }: MicrovmContext, spec: MachineSpec | undefined): Promise<number> {
+  const kind = spec && (await fittedKind(spec));
+  return kind === null ? 0 : ((await clones?.filled(kind)) ?? 0);
 }
 
 /** With no machine left, nothing of the installation stays but its files. */

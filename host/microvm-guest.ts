@@ -11,14 +11,19 @@ const answerTimeoutMs = 2_000;
 const eventsBytesMax = 4_096;
 
 /** Runs a command of the agent's own program to its end; throws when it fails or takes too long. */
-export async function runAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<void> {
+export async function runAgentProgram(
+  guest: GuestLink,
+  command: string | readonly string[],
+  timeoutMs: number,
+): Promise<void> {
   const exitCode = await exitOfAgentProgram(guest, command, timeoutMs);
   if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
 }
 
-function exitOfAgentProgram(guest: GuestLink, command: string, timeoutMs: number): Promise<number> {
+function exitOfAgentProgram(guest: GuestLink, command: string | readonly string[], timeoutMs: number): Promise<number> {
+  const words = typeof command === 'string' ? [command] : command;
   const run = async () => {
-    const process = await guest.exec({ argv: [agentProgram, ...command.split(' ')], env: {}, cwd: '/', timeoutMs });
+    const process = await guest.exec({ argv: [agentProgram, ...words], env: {}, cwd: '/', timeoutMs });
     const { exitCode } = await process.exit;
     process.forget();
     return exitCode;

@@ -1,23 +1,23 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import { join } from 'node:path';
 import { AppError } from '@caisson/contracts/app-error';
 import { isAlive } from './container-process.ts';
+import { makeRehearsalDisks, type RehearsalDisks, rehearse } from './microvm-blank.ts';
 import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
-import { layerDisk, makeFirstDisk } from './microvm-disk.ts';
-import { runAgentProgram } from './microvm-guest.ts';
-import { dropVessel, type VesselShape } from './microvm-vessel.ts';
-import { type DiskFile, insertDisks } from './qemu-disks.ts';
-import { continueMachine, stopMachine } from './qmp-commands.ts';
-import { runProgram } from './run-program.ts';
+import { fit, type MachineKind } from './microvm-fitted.ts';
+import { dropVessel, type VesselShape, vesselShapeOf } from './microvm-vessel.ts';
 import { createWarmPool, type WarmPool } from './warm-pool.ts';
 
-/** What a clone is kept ready for. */
+/** What a clone is kept ready for: every machine of a shape, of which it knows nothing, or those of one kind, all but whose name it has. */
 interface CloneKind {
+  /** Kinds of the same name are the same. */
+  readonly name: string;
   readonly shape: VesselShape;
   /** Processor time, in processors. */
   readonly cpus: number;
+  /** Null for a blank one. */
+  readonly machine: MachineKind | null;
 }
 
 export type ClonePool = WarmPool<CloneKind, WaitingClone>;
@@ -27,18 +27,37 @@ const cloneBytes = 64 * 2 ** 20;
 /** One part in so many of the host's memory may be in clones that are only kept ready. */
 const memoryShare = 16;
 const mostClones = 32;
-const rehearsals = 2;
-const rehearsalTimeoutMs = 60_000;
-const rehearsalDiskBytes = 64 * 2 ** 20;
 
 /** Most clones to keep ready on this host. */
 export function mostWarmClones(): number {
   return Math.min(mostClones, Math.floor(totalmem() / memoryShare / cloneBytes));
 }
 
+/** For any machine of this shape and processor time. */
+export function blankKind({ shape, egress }: Pick<MachineKind, 'shape' | 'egress'>): CloneKind {
+  const [vesselShape, { cpus }] = [vesselShapeOf({ shape, egress }, 0), shape];
+  return { name: JSON.stringify([vesselShape, cpus]), shape: vesselShape, cpus, machine: null };
+}
+
+/**
+ * For machines like this one; null when it has more disks than clones have places for, or what it is made of is not here. A directory
+ * that was removed, and another one made in its place, are of two kinds.
+ */
+export async function fittedKind({ layers, shape, egress, readOnlyBinds }: MachineKind): Promise<CloneKind | null> {
+  const machine = { layers, shape, egress, readOnlyBinds };
+  const blank = blankKind(machine);
+  const directories = [...layers, ...readOnlyBinds.map(({ from }) => from)];
+  if (directories.length >= blank.shape.diskPlaces) return null;
+  const found = await Promise.all(directories.map((path) => stat(path, { bigint: true }).catch(() => null)));
+  if (found.includes(null)) return null;
+  const which = found.map((each) => [each?.dev, each?.ino, each?.birthtimeNs].map(String));
+  return { ...blank, name: JSON.stringify([blank.name, machine, which]), machine };
+}
+
 /**
  * Clones that have run already what every machine runs at its start, and stand: under emulation, what was translated once need not be
- * again. Kept only of shapes that were lately asked for.
+ * again. Blank ones are kept of shapes that were lately asked for, fitted ones of kinds that are asked for again and again: the jobs of
+ * most builds bring a source nobody will ask for once they have begun.
  */
 export async function openClonePool(context: MicrovmContext, max: number): Promise<ClonePool> {
   const rehearsal = max > 0 ? await makeRehearsalDisks(context) : null;
@@ -46,58 +65,33 @@ export async function openClonePool(context: MicrovmContext, max: number): Promi
     max,
     least: 0,
     kinds: [],
-    nameOf: ({ shape, cpus }) => JSON.stringify([shape, cpus]),
+    nameOf: ({ name }) => name,
     start: (kind) => startWarm(context, kind, rehearsal),
-    remove: ({ vessel }) => dropVessel(context, vessel),
+    remove: (clone) => dropClone(context, clone),
     isAlive: ({ vessel }) => isAlive(vessel.qemu.ref),
     ended: ({ vessel }) => vessel.ended,
+    isSpecial: ({ machine }) => machine !== null,
+    isPossible: async ({ machine, name }) => machine === null || (await fittedKind(machine))?.name === name,
   });
 }
 
 async function startWarm(
   context: MicrovmContext,
-  { shape, cpus }: CloneKind,
+  { shape, cpus, machine }: CloneKind,
   disks: RehearsalDisks | null,
 ): Promise<WaitingClone> {
   const template = await context.templates?.get(shape);
   if (!template || !disks) throw new AppError('provision_failed', 'there is no template');
   const clone = await cloneVessel(context, { shape, cpus, ...template, of: 'template' });
-  await orDrop(context, clone.vessel, () => rehearse(context, clone, disks));
-  return clone;
+  return orDrop(context, clone.vessel, async () => {
+    if (machine !== null) return fit(context, clone, machine);
+    await rehearse(context, clone, disks);
+    return clone;
+  });
 }
 
-/** What a clone rehearses with: a disk of its own, and a layer in which there is nothing. */
-interface RehearsalDisks {
-  readonly own: DiskFile;
-  readonly layer: DiskFile;
-}
-
-async function makeRehearsalDisks({ kit, installation }: MicrovmContext): Promise<RehearsalDisks> {
-  const directory = join(installation.dataDir, 'rehearsal');
-  const empty = join(directory, 'empty');
-  await rm(directory, { recursive: true, force: true });
-  await mkdir(empty, { recursive: true, mode: 0o700 });
-  const own = await makeFirstDisk(kit, join(directory, 'own.ext4'), rehearsalDiskBytes);
-  return { own, layer: { path: await layerDisk(kit, empty), format: 'raw' } };
-}
-
-async function rehearse(context: MicrovmContext, clone: WaitingClone, { own, layer }: RehearsalDisks): Promise<void> {
-  const { qemu, layout } = clone.vessel;
-  const copy = `${own.path}.${layout.vesselId}`;
-  const disks = [
-    { writable: true, chain: [{ ...own, path: copy }] },
-    { writable: false, chain: [layer] },
-  ];
-  try {
-    await runProgram(['cp', '--sparse=always', own.path, copy]);
-    await insertDisks({ ...layout, agentPath: context.agentPath, qmp: qemu.qmp, disks, isRehearsal: true });
-  } finally {
-    // QEMU has it open for as long as it needs it.
-    await rm(copy, { force: true });
-  }
-  await continueMachine(qemu.qmp);
-  const guest = await clone.guest;
-  for (let count = 0; count < rehearsals; count++)
-    await runAgentProgram(guest, `rehearse layers=${disks.length - 1}`, rehearsalTimeoutMs);
-  await stopMachine(qemu.qmp);
+/** Removes a clone that is nobody's machine, with its disk. */
+export async function dropClone(context: MicrovmContext, clone: WaitingClone): Promise<void> {
+  await dropVessel(context, clone.vessel);
+  if (clone.diskDir !== null) await rm(clone.diskDir, { recursive: true, force: true });
 }

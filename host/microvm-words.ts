@@ -5,7 +5,7 @@ import { guestNetwork } from './qemu-arguments.ts';
 
 /** What a guest's init has to know, as words of its command line or of its identity, neither of which has a way to quote. */
 interface GuestWords {
-  readonly spec: MachineSpec;
+  readonly spec: Pick<MachineSpec, 'hostname' | 'shape' | 'readOnlyBinds'>;
   readonly layerCount: number;
   /** Name servers; null without a network. */
   readonly resolvers: readonly string[] | null;

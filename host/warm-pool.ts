@@ -14,14 +14,21 @@ interface WarmPoolOptions<Kind, Item> {
   readonly isAlive: (item: Item) => Promise<boolean>;
   /** Resolves when an item that is ready ends by itself. */
   readonly ended: (item: Item) => Promise<unknown>;
+  /**
+   * Whether a kind serves only few: of those something is kept, but then before all others, from when they were asked for again, more
+   * than a burst after the first time. Default: none does.
+   */
+  readonly isSpecial?: (kind: Kind) => boolean;
+  /** Whether anybody can still ask for a kind; looked at now and then. Default: always. */
+  readonly isPossible?: (kind: Kind) => Promise<boolean>;
 }
 
 /** What was started ahead of need, as much of each kind as was lately asked for at a time. */
 export interface WarmPool<Kind, Item> {
   /** One that is ready; null when none is. */
   take(kind: Kind): Promise<Item | null>;
-  /** Resolves with how many are ready when these are as many as wanted, or no more can be started now. */
-  filled(): Promise<number>;
+  /** Resolves with how many are ready, of one kind or of all, when these are as many as wanted, or no more can be started now. */
+  filled(kind?: Kind): Promise<number>;
   /** Removes what is ready. */
   close(): Promise<void>;
 }
@@ -31,18 +38,20 @@ interface Shelf<Kind, Item> {
   readonly ready: Item[];
   /** When items were asked for within the last second. */
   readonly askedAtMs: number[];
+  firstAskedAtMs: number;
+  lastAskedAtMs: number;
   /** Most that were asked for within one second, lately. */
   peak: number;
   peakAtMs: number;
+  /** One could not be started, or ended by itself while it was ready: before the next is asked for, no more are started. */
+  hasFailed: boolean;
 }
 
 interface PoolState<Kind, Item> {
   readonly options: WarmPoolOptions<Kind, Item>;
   readonly shelves: Map<string, Shelf<Kind, Item>>;
   lastTakeMs: number;
-  /** One that was ready ended by itself: before the next is asked for, no more are started. */
-  hasFailed: boolean;
-  /** The present look whether vessels are missing or too many, which ends when there is nothing more to do. */
+  /** The present look whether items are missing or too many, which ends when there is nothing more to do. */
   refill: Promise<void> | null;
   /** Wakes the pool when demand has fallen. */
   timer: NodeJS.Timeout | null;
@@ -52,6 +61,7 @@ interface PoolState<Kind, Item> {
 const burstMs = 1_000;
 /** So long a burst is expected to come again. */
 const memoryMs = 300_000;
+const lookEveryMs = 10_000;
 /** A capsule that was just created has the processors to itself for a moment. */
 const quietMs = 20;
 
@@ -60,7 +70,6 @@ export function createWarmPool<Kind, Item>(options: WarmPoolOptions<Kind, Item>)
     options,
     shelves: new Map(),
     lastTakeMs: Number.NEGATIVE_INFINITY,
-    hasFailed: false,
     refill: null,
     timer: null,
     isClosed: options.max === 0,
@@ -69,6 +78,7 @@ export function createWarmPool<Kind, Item>(options: WarmPoolOptions<Kind, Item>)
   startRefill(state);
   return {
     async take(kind) {
+      if (state.isClosed) return null;
       const shelf = shelfOf(state, kind);
       const item = shelf.ready.shift() ?? null;
       noteDemand(state, shelf);
@@ -77,9 +87,10 @@ export function createWarmPool<Kind, Item>(options: WarmPoolOptions<Kind, Item>)
       await options.remove(item).catch(() => {});
       return null;
     },
-    async filled() {
+    async filled(kind) {
       await state.refill;
-      return countReady(state);
+      const shelves = [...state.shelves].filter(([name]) => kind === undefined || name === options.nameOf(kind));
+      return shelves.reduce((sum, [, { ready }]) => sum + ready.length, 0);
     },
     async close() {
       state.isClosed = true;
@@ -93,7 +104,11 @@ export function createWarmPool<Kind, Item>(options: WarmPoolOptions<Kind, Item>)
 
 function shelfOf<Kind, Item>({ options, shelves }: PoolState<Kind, Item>, kind: Kind): Shelf<Kind, Item> {
   const name = options.nameOf(kind);
-  const shelf = shelves.get(name) ?? { kind, ready: [], askedAtMs: [], peak: 0, peakAtMs: 0 };
+  const never = Number.NEGATIVE_INFINITY;
+  const shelf = shelves.get(name) ?? {
+    ...{ kind, ready: [], askedAtMs: [], firstAskedAtMs: performance.now(), lastAskedAtMs: never },
+    ...{ peak: 0, peakAtMs: never, hasFailed: false },
+  };
   shelves.set(name, shelf);
   return shelf;
 }
@@ -101,7 +116,8 @@ function shelfOf<Kind, Item>({ options, shelves }: PoolState<Kind, Item>, kind: 
 function noteDemand<Kind, Item>(state: PoolState<Kind, Item>, shelf: Shelf<Kind, Item>): void {
   const nowMs = performance.now();
   state.lastTakeMs = nowMs;
-  state.hasFailed = false;
+  shelf.lastAskedAtMs = nowMs;
+  shelf.hasFailed = false;
   shelf.askedAtMs.push(nowMs);
   while ((shelf.askedAtMs[0] ?? nowMs) < nowMs - burstMs) shelf.askedAtMs.shift();
   if (shelf.askedAtMs.length < shelf.peak && nowMs - shelf.peakAtMs < memoryMs) return;
@@ -109,14 +125,27 @@ function noteDemand<Kind, Item>(state: PoolState<Kind, Item>, shelf: Shelf<Kind,
   shelf.peakAtMs = nowMs;
 }
 
-function countReady<Kind, Item>({ shelves }: PoolState<Kind, Item>): number {
-  return [...shelves.values()].reduce((sum, { ready }) => sum + ready.length, 0);
+/** How many of a kind there should be, if there is room for them. */
+function wanted<Kind, Item>({ options }: PoolState<Kind, Item>, shelf: Shelf<Kind, Item>): number {
+  const isRecent = performance.now() - shelf.peakAtMs < memoryMs;
+  const wasAskedAgain = shelf.lastAskedAtMs - shelf.firstAskedAtMs > burstMs;
+  const isWorthIt = wasAskedAgain || !options.isSpecial?.(shelf.kind);
+  const count = Math.max(options.least, isRecent && isWorthIt ? shelf.peak : 0);
+  return shelf.hasFailed ? Math.min(count, shelf.ready.length) : count;
 }
 
-/** How many more of a kind are wanted; negative when there are too many. */
-function missing<Kind, Item>({ options }: PoolState<Kind, Item>, shelf: Shelf<Kind, Item>): number {
-  const isRecent = performance.now() - shelf.peakAtMs < memoryMs;
-  return Math.min(options.max, Math.max(options.least, isRecent ? shelf.peak : 0)) - shelf.ready.length;
+/** How many more of each kind are to be ready, less than none where there are too many: what was asked for last comes first. */
+function missing<Kind, Item>(state: PoolState<Kind, Item>): readonly (readonly [Shelf<Kind, Item>, number])[] {
+  const { isSpecial = () => false, max } = state.options;
+  const rank = ({ kind }: Shelf<Kind, Item>) => (isSpecial(kind) ? 0 : 1);
+  let room = max;
+  return [...state.shelves.values()]
+    .toSorted((a, b) => rank(a) - rank(b) || b.lastAskedAtMs - a.lastAskedAtMs)
+    .map((shelf) => {
+      const count = Math.min(room, wanted(state, shelf));
+      room -= count;
+      return [shelf, count - shelf.ready.length];
+    });
 }
 
 function startRefill<Kind, Item>(state: PoolState<Kind, Item>): void {
@@ -124,25 +153,36 @@ function startRefill<Kind, Item>(state: PoolState<Kind, Item>): void {
   state.refill ??= refill(state).finally(() => {
     state.refill = null;
     if (state.timer) clearTimeout(state.timer);
-    state.timer = setTimeout(() => startRefill(state), memoryMs).unref();
+    state.timer = setTimeout(() => startRefill(state), lookEveryMs).unref();
   });
 }
 
 async function refill<Kind, Item>(state: PoolState<Kind, Item>): Promise<void> {
   const { options } = state;
-  while (!state.isClosed && !state.hasFailed) {
+  await forgetShelves(state);
+  while (!state.isClosed) {
     await untilQuiet(state);
-    const shelves = [...state.shelves.values()].toSorted((a, b) => a.ready.length - b.ready.length);
-    const short = shelves.find((each) => missing(state, each) > 0);
-    const crowded = shelves.find((each) => missing(state, each) < 0);
+    const counts = missing(state);
+    const [crowded, surplus] = counts.find(([, count]) => count < 0) ?? [];
+    const [short] = counts.find(([, count]) => count > 0) ?? [];
     // What cannot be removed now is removed by the next driver.
-    if (crowded) await Promise.allSettled(crowded.ready.splice(missing(state, crowded)).map(options.remove));
-    else if (short && countReady(state) < options.max && !state.isClosed) {
-      // Nobody waits for it: whoever needs an item tries again and hears of it.
+    if (crowded) await Promise.allSettled(crowded.ready.splice(surplus ?? 0).map(options.remove));
+    else if (short && !state.isClosed) {
       const item = await options.start(short.kind).catch(() => null);
-      if (item === null) return;
-      keep(state, short, item);
+      // Nobody waits for it: whoever needs an item tries again and hears of it.
+      if (item === null) short.hasFailed = true;
+      else keep(state, short, item);
     } else return;
+  }
+}
+
+/** There may be no end of kinds, most of which nobody asks for again, or can. */
+async function forgetShelves<Kind, Item>({ options, shelves }: PoolState<Kind, Item>): Promise<void> {
+  for (const [name, shelf] of shelves) {
+    const isOld = shelf.lastAskedAtMs < performance.now() - memoryMs && !options.kinds.includes(shelf.kind);
+    if (!isOld && (shelf.ready.length === 0 || (await (options.isPossible?.(shelf.kind) ?? true)))) continue;
+    shelves.delete(name);
+    await Promise.allSettled(shelf.ready.splice(0).map(options.remove));
   }
 }
 
@@ -162,7 +202,7 @@ function keep<Kind, Item>(state: PoolState<Kind, Item>, shelf: Shelf<Kind, Item>
     const at = shelf.ready.indexOf(item);
     if (at < 0) return;
     shelf.ready.splice(at, 1);
-    state.hasFailed = true;
+    shelf.hasFailed = true;
     await state.options.remove(item).catch(() => {});
   });
 }

@@ -9,11 +9,15 @@ import { expectCounting } from './counting.ts';
 import { makeDataDir } from './driver-rig.ts';
 import { leaveNothing } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
+import { runInside } from './test-driver.ts';
 
 /** What a capsule is to the next host, if its host was killed in this scene at this point. */
 export type Fate = 'is gone' | 'runs' | 'sleeps';
 export type Fates = Readonly<Record<string, Fate>>;
-export type Scene = 'create' | 'snapshot' | 'suspend';
+export type Scene = 'create' | 'fitted' | 'snapshot' | 'suspend';
+
+/** Those in which the host is killed before its capsule does anything. */
+const creations: readonly Scene[] = ['create', 'fitted'];
 
 export interface CrashCase {
   readonly scene: Scene;
@@ -34,7 +38,7 @@ interface CrashSuite {
 }
 
 export function crashCases(scenes: Readonly<Partial<Record<Scene, Fates>>>): readonly CrashCase[] {
-  const names = ['create', 'snapshot', 'suspend'] as const;
+  const names = ['create', 'fitted', 'snapshot', 'suspend'] as const;
   return names.flatMap((scene) =>
     Object.entries(scenes[scene] ?? {}).map(([point, fate]): CrashCase => ({ scene, point, fate })),
   );
@@ -70,7 +74,8 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
         each.fate === 'sleeps'
           ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
           : adopted;
-      if (machine && each.scene !== 'create') await expectCounting(machine, '/dev/shm/count');
+      if (machine && !creations.includes(each.scene)) await expectCounting(machine, '/dev/shm/count');
+      if (machine) expect(await runInside(machine, 'hostname')).toMatchObject({ stdout: 'orphan\n' });
       await leaveDirectory(driver);
     });
 

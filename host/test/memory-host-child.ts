@@ -21,12 +21,15 @@ const { values } = parseArgs({
 });
 const { 'data-dir': dataDir, image, 'die-at': dieAt, victim, scene } = values;
 const stateFile = join(dataDir, 'capsules/orphan/state.json');
+let hasTaken = false;
 watchCrashPoints((name) => {
+  hasTaken ||= name === 'microvm.fitted-taken';
   if (name !== dieAt) return;
+  // Others come by before it does.
+  if (scene === 'fitted' && !hasTaken && !name.startsWith('microvm.fitted')) return;
   process.kill(victim === 'host' ? process.pid : JSON.parse(readFileSync(stateFile, 'utf8')).process.pid, 'SIGKILL');
 });
-const open = values.driver === 'gvisor' ? createGvisorDriver : createEmulatedDriver;
-const driver: MachineDriver = await open({ dataDir });
+const driver = await open();
 const spec = smallSpec('orphan', image, { egress: 'internet' });
 const machine = await driver.create(spec);
 const script = 'i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo $i; sleep 0.05; done';
@@ -45,6 +48,14 @@ if (scene === 'none') {
   await play().catch(() => {});
   await driver.destroy('orphan');
   process.exit(0);
+}
+
+async function open(): Promise<MachineDriver> {
+  if (values.driver === 'gvisor') return createGvisorDriver({ dataDir });
+  const driver = await createEmulatedDriver({ dataDir, clonePoolSize: scene === 'fitted' ? 2 : 0 });
+  const before = smallSpec('before', image, { egress: 'internet' });
+  while (scene === 'fitted' && (await driver.clonesReady(before)) === 0) await (await driver.create(before)).destroy();
+  return driver;
 }
 
 async function play(): Promise<void> {

@@ -16,6 +16,15 @@ const creation: Fates = {
   'microvm.runs': 'runs',
   'microvm.killed': 'is gone',
 };
+/** What stands ready for the next of its kind is nobody's, and then its alone. */
+const taking: Fates = {
+  'microvm.fitted-disk-made': 'is gone',
+  'microvm.fitted': 'is gone',
+  'microvm.fitted-taken': 'is gone',
+  'microvm.fitted-disk-moved': 'is gone',
+  'microvm.claimed': 'is gone',
+  'microvm.runs': 'runs',
+};
 const saving: Fates = { 'microvm.stands': 'runs', 'microvm.memory-saved': 'runs' };
 const sleeping: Fates = {
   ...saving,
@@ -25,13 +34,13 @@ const sleeping: Fates = {
   'microvm.memory-loaded': 'sleeps',
   'microvm.woken': 'runs',
 };
-const cases = crashCases({ create: creation, snapshot: saving, suspend: sleeping });
+const cases = crashCases({ create: creation, fitted: taking, snapshot: saving, suspend: sleeping });
 
 memoryCrashSuite({
   ...{ driver: 'microvm', problem: await microvmProblem(), open: createEmulatedDriver, cases },
   // Where there is a QEMU for the host to lose.
   losses: cases.filter(
-    ({ scene, fate, point }) => scene !== 'create' && (fate === 'runs' || point === 'microvm.suspended'),
+    ({ scene, fate, point }) => !/create|fitted/.test(scene) && (fate === 'runs' || point === 'microvm.suspended'),
   ),
   async prepare(dataDir, { point }) {
     if (point.startsWith('template.')) await rm(join(dataDir, 'templates'), { recursive: true, force: true });
