@@ -12,8 +12,6 @@ export interface OpenServer {
   readonly url: string;
   readonly token: string;
   readonly client: CiClient;
-  /** Log of a control plane in this process; null for one that ran already. */
-  readonly logPath: string | null;
   close(): Promise<void>;
 }
 
@@ -43,7 +41,7 @@ export async function requireServer(cli: CliConfig): Promise<OpenServer> {
   });
 }
 
-export function connectTo(url: string, token: string | null, logPath: string | null = null): OpenServer {
+export function connectTo(url: string, token: string | null): OpenServer {
   if (token === null) {
     throw new CliError(`no token for ${url}`, {
       exitCode: exitCodes.auth,
@@ -51,7 +49,7 @@ export function connectTo(url: string, token: string | null, logPath: string | n
       hint: 'put a personal token into CAISSON_TOKEN',
     });
   }
-  return { url, token, client: createCiClient({ baseUrl: url, token }), logPath, close: async () => {} };
+  return { url, token, client: createCiClient({ baseUrl: url, token }), close: async () => {} };
 }
 
 async function isUp(url: string): Promise<boolean> {

@@ -146,7 +146,7 @@ async function openServer(
     isBrief: true,
     signal: stops.first,
   });
-  return { ...connectTo(local.url, local.token, local.logPath), close: () => local.close({ end: true }) };
+  return { ...connectTo(local.url, local.token), close: () => local.close({ end: true }) };
 }
 
 interface StartInput {
