@@ -6,7 +6,7 @@ import { createWarmPool } from './warm-pool.ts';
 
 type Egress = MachineSpec['egress'];
 
-export interface BlankPoolOptions {
+interface BlankPoolOptions {
   /** Most vessels kept ready, of both kinds together; 0 keeps none. */
   readonly max: number;
   readonly start: (egress: Egress) => Promise<Vessel>;

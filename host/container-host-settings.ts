@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { writeAtomically } from './write-atomically.ts';
 
 /** Settings of the machine that the driver changed, by name, with the time: for the operator who wonders who it was. */
-export type HostChanges = Readonly<Record<string, string>>;
+type HostChanges = Readonly<Record<string, string>>;
 
 /**
  * The kernel counts what all capsules watch towards the user who started them, root, whose limit is 128 by default: one capsule could

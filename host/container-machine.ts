@@ -8,7 +8,7 @@ import type { Machine, MachineDeath } from './machine-driver.ts';
 import { countSockets } from './network-sockets.ts';
 import type { RunBriefly } from './resident-programs.ts';
 
-export interface MachineParts {
+interface MachineParts {
   readonly layout: CapsuleLayout;
   readonly vessel: Vessel;
   readonly run: RunBriefly;

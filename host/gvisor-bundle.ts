@@ -13,7 +13,7 @@ import {
 } from './oci-bundle.ts';
 import { refusalProfile } from './oci-seccomp.ts';
 
-export interface GvisorBundleOptions extends BundleOptions {
+interface GvisorBundleOptions extends BundleOptions {
   readonly spec: MachineSpec;
   /** Where the disk's /tmp is out here. */
   readonly tmpDir: string;

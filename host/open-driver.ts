@@ -7,7 +7,7 @@ import { chooseDriver, type DriverChoice, microvmPlaces } from './driver-choice.
 import { exists } from './exists.ts';
 import type { MachineDriver } from './machine-driver.ts';
 
-export interface OpenDriverOptions {
+interface OpenDriverOptions {
   /** The host's own data directory; the two drivers have theirs in it. */
   readonly dataDir: string;
   readonly config: HostConfig;

@@ -26,7 +26,7 @@ export interface Run {
   readonly finished: Promise<void>;
 }
 
-export interface RunDeps {
+interface RunDeps {
   readonly provisioner: Provisioner;
   readonly diskWatch: DiskWatch;
   /** Called after every record, so that the watcher looks again. */

@@ -4,7 +4,7 @@ import { type DebianKit, findKit, type KitOptions, type KitRecipe, prepareKit } 
 import { programVersion } from './program-version.ts';
 
 /** gVisor's program as it will be run. */
-export interface RunscProgram {
+interface RunscProgram {
   readonly path: string;
   /** As it says itself, e.g. `0.0~20240729.0`. */
   readonly version: string;

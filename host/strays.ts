@@ -1,6 +1,6 @@
 import { messageOf } from '@caisson/contracts/app-error';
 
-export interface StrayOptions {
+interface StrayOptions {
   /** What they are, e.g. `capsule`. */
   readonly kind: string;
   /** Removes whatever there is of one; may be called again after it failed. */

@@ -12,14 +12,14 @@ import { smallSpec } from './small-spec.ts';
 import { runInside } from './test-driver.ts';
 
 /** What a capsule is to the next host, if its host was killed in this scene at this point. */
-export type Fate = 'is gone' | 'runs' | 'sleeps';
+type Fate = 'is gone' | 'runs' | 'sleeps';
 export type Fates = Readonly<Record<string, Fate>>;
 export type Scene = 'create' | 'fitted' | 'snapshot' | 'suspend';
 
 /** Those in which the host is killed before its capsule does anything. */
 const creations: readonly Scene[] = ['create', 'fitted'];
 
-export interface CrashCase {
+interface CrashCase {
   readonly scene: Scene;
   readonly point: string;
   readonly fate: Fate;

@@ -3,7 +3,7 @@ import type { Database } from '../store/database.ts';
 import { authenticate } from './authenticate.ts';
 
 /** A user with the token they came with. */
-export type UserCaller = Extract<Caller, { kind: 'session' | 'token' }> & { readonly tokenId: string };
+type UserCaller = Extract<Caller, { kind: 'session' | 'token' }> & { readonly tokenId: string };
 
 /** The user behind an `authorization` header, with their roles as they are now. Rejects with `unauthorized`. */
 export async function authenticateUser(db: Database, header: string | undefined): Promise<UserCaller> {

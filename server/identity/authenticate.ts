@@ -4,7 +4,7 @@ import type { Database } from '../store/database.ts';
 import { hashToken, isTokenShaped } from './token.ts';
 
 /** Who holds a token that is valid now. */
-export interface SignedIn {
+interface SignedIn {
   readonly userId: string;
   readonly tokenId: string;
   readonly tokenKind: 'session' | 'personal';

@@ -5,14 +5,14 @@ import type { Database, Tx } from '../store/database.ts';
 import { issuePersonalToken, storePersonalToken } from './issue-token.ts';
 import { hashToken } from './token.ts';
 
-export interface BootstrapInput {
+interface BootstrapInput {
   /** Address of the first user, trimmed and in lower case. */
   readonly email: string;
   /** A personal token the first user shall have (`hm_` and 43 characters); null makes one at the first start. */
   readonly token: string | null;
 }
 
-export interface Bootstrapped {
+interface Bootstrapped {
   readonly userId: string;
   readonly organizationId: string;
   /** A token made just now, to be shown once; null when one was given or this is a later start. */

@@ -1,5 +1,5 @@
 /** How often a stranger may fail to prove who they are. */
-export interface FailureLimit {
+interface FailureLimit {
   /**
    * Records one failure of an address. Returns 0 while the address is within its allowance, otherwise the seconds after which one
    * more is allowed.
@@ -7,7 +7,7 @@ export interface FailureLimit {
   record(address: string): number;
 }
 
-export interface FailureLimitOptions {
+interface FailureLimitOptions {
   /** Failures allowed at once. */
   readonly burst: number;
   /** Failures given back per second. */

@@ -4,7 +4,7 @@ import { hashToken, newToken } from './token.ts';
 
 const sessionDays = 30;
 
-export interface PersonalTokenInput {
+interface PersonalTokenInput {
   readonly userId: string;
   readonly description: string | null;
   /** ISO 8601; null never ends. */
@@ -18,7 +18,7 @@ export async function issuePersonalToken(db: Database | Tx, input: PersonalToken
   return { id, token };
 }
 
-export interface IssuedToken {
+interface IssuedToken {
   readonly id: string;
   readonly token: string;
 }

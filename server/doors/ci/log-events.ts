@@ -7,7 +7,7 @@ import { hasJobEnded, type LogRow, logStreams, readLastSeq, readLogPage, readLog
 import { shareReads } from './share-reads.ts';
 import { makeWakeUp } from './wake-up.ts';
 
-export interface LogEventsDeps {
+interface LogEventsDeps {
   readonly db: Database;
   readonly engine: Pick<Engine, 'onJobChange'>;
   readonly reads: LogReads;
@@ -30,7 +30,7 @@ export function makeLogReads(db: Database): LogReads {
   };
 }
 
-export interface LogEventsInput {
+interface LogEventsInput {
   readonly jobId: string;
   /** Number of the first output to send; 0 sends everything. */
   readonly fromSeq: number;

@@ -11,7 +11,7 @@ import { isUuid } from './is-uuid.ts';
 import { type LogReads, logEvents, makeLogReads } from './log-events.ts';
 import type { CiDeps } from './operation.ts';
 
-export interface LogStreamOptions {
+interface LogStreamOptions {
   readonly deps: CiDeps;
   readonly logger: Logger;
   /** Told about every refused token; throws `rate_limited` when an address has failed too often. */

@@ -3,7 +3,7 @@ import { decodeCursor, encodeCursor, type PageEnd, pageLimit } from '@caisson/co
 import { type RawBuilder, type SelectQueryBuilder, sql } from 'kysely';
 import type { Schema } from '../../store/schema.ts';
 
-export interface PageOptions {
+interface PageOptions {
   /** Whose `created_at` and `id` order the list. */
   readonly table: 'organizations' | 'pipelines' | 'builds';
   readonly direction: 'asc' | 'desc';

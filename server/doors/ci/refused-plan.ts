@@ -1,7 +1,7 @@
 import { AppError } from '@caisson/contracts/app-error';
 
 /** An `AppError` whose envelope carries further keys beside the usual ones. */
-export interface DetailedError extends AppError {
+interface DetailedError extends AppError {
   readonly details: Readonly<Record<string, string | number>>;
 }
 

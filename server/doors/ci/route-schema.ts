@@ -21,7 +21,7 @@ export interface DocumentOperation {
 }
 
 /** What Fastify checks of a request and writes of an answer; more than its own keys, since error codes depend on the operation. */
-export type RouteSchema = FastifySchema & { readonly operationId: string; readonly 'x-caisson-invalid'?: string };
+type RouteSchema = FastifySchema & { readonly operationId: string; readonly 'x-caisson-invalid'?: string };
 
 /** Turns operations of a document into schemas of routes, every reference replaced by what it refers to. */
 export function makeRouteSchemas({ components }: OpenApiDocument): (operation: DocumentOperation) => RouteSchema {

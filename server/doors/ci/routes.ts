@@ -7,7 +7,7 @@ import { type AnyHandler, handlers } from './handlers.ts';
 import type { CiCaller, CiDeps } from './operation.ts';
 import { makeRouteSchemas } from './route-schema.ts';
 
-export interface CiRoutesOptions {
+interface CiRoutesOptions {
   readonly contract: Contract;
   readonly deps: CiDeps;
   /** Told about every refused token; throws `rate_limited` when an address has failed too often. */

@@ -4,7 +4,7 @@ import type { CiCaller, CiDeps, Output } from './operation.ts';
 import { recordSource } from './record-source.ts';
 import { findOrganization } from './scope.ts';
 
-export interface SourceUpload {
+interface SourceUpload {
   readonly path: { readonly org: string };
   /** The archive as it arrives; anything but a stream came under another content type. */
   readonly body: unknown;

@@ -1,5 +1,5 @@
 /** Waiting that an event outside can cut short. */
-export interface WakeUp {
+interface WakeUp {
   /** Resolves at the next wake-up, at once when one came since the last wait, or after `timeoutMs`. */
   wait(timeoutMs: number): Promise<void>;
   close(): void;
