@@ -26,13 +26,15 @@ export interface CrashPlane {
   kill(): Promise<void>;
 }
 
-/** Reading the sources anew would be most of what a start takes. */
+/** As `./caisson` is started, since loading is most of what a start takes: dependencies packed, sources compiled. */
+const packedUrl = new URL('../../cli/packed-dependencies.ts', import.meta.url);
+const packed = `data:text/javascript,(await import('${packedUrl}')).usePackedDependencies()`;
 const environment = { NODE_COMPILE_CACHE: join(tmpdir(), 'caisson-test-cache', 'compiled') };
 
 /** Starts one; it may be gone already when this resolves. */
 export async function startPlane(settings: CrashSettings): Promise<CrashPlane> {
   const child = fork(new URL('crash-child.ts', import.meta.url), [JSON.stringify(settings)], {
-    execArgv: [],
+    execArgv: ['--import', packed],
     env: environment,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
