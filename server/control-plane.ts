@@ -46,6 +46,8 @@ const runDefaults: RunDefaults = {
   renderTimeoutMs: 120_000,
   graceMs: 10_000,
   maxOutputBytes: 64 * 2 ** 20,
+  // Moving a disk takes about as long.
+  copyAfterMs: 3_000,
 };
 const idleCheckMs = 250;
 

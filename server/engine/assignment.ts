@@ -12,6 +12,8 @@ export interface RunDefaults {
   readonly renderTimeoutMs: number;
   readonly graceMs: number;
   readonly maxOutputBytes: number;
+  /** How long a job waits for a host that has its disk before the disk is brought to another one. */
+  readonly copyAfterMs: number;
 }
 
 /** What a host is to be given. */

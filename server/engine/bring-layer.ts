@@ -81,12 +81,16 @@ async function findLayer(
   const { rows } = await sql<{ host_id: string }>`
     select host_id from layers where id = ${layerId}
     union all select host_id from layer_copies where layer_id = ${layerId} and arrived_at is not null`.execute(deps.db);
+  let why: unknown;
   for (const { host_id } of rows) {
     const host = deps.hosts.get(host_id);
-    const stack = await host?.describeLayer(layerId).catch(() => null);
+    const stack = await host?.describeLayer(layerId).catch((error: unknown) => {
+      why = error;
+      return null;
+    });
     if (host && stack) return { host, stack };
   }
-  throw new AppError('snapshot_missing', 'no host that answers has the disk of the step it builds in');
+  throw new AppError('snapshot_missing', 'no host that answers has the disk of the step it builds in', { cause: why });
 }
 
 async function storeLayer({ deps, signal }: Link, host: HostApi, layer: LayerCopy): Promise<StoredLayer> {

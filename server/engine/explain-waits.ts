@@ -1,10 +1,9 @@
-import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { place } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
 import { appendChunks, type OutputChunk } from './job-log.ts';
 import type { Notice } from './notifications.ts';
-import { loadHosts, placementKey } from './place-jobs.ts';
+import { loadHosts, type PlaceDefaults, placementKey } from './place-jobs.ts';
 import { snapshotHostsOf, waitingJobs } from './snapshot-hosts.ts';
 import type { TransitionDeps } from './transition.ts';
 
@@ -13,13 +12,13 @@ const patienceMs = 10_000;
 const mostAtOnce = 100;
 
 /** Tells in the log of every job that waits for a host, once per attempt, why it does. */
-export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): Promise<void> {
+export async function explainWaits(deps: TransitionDeps, defaults: PlaceDefaults): Promise<void> {
   const notices: Notice[] = [];
   await deps.db.transaction().execute(async (tx) => {
     // Under this lock no job is placed, so nothing else writes these logs.
     const { rows } = await sql<{ locked: boolean }>`
       select pg_try_advisory_xact_lock(${placementKey}) as locked`.execute(tx);
-    const waiting = rows[0]?.locked ? await loadUntold(tx) : [];
+    const waiting = rows[0]?.locked ? await loadUntold(tx, defaults) : [];
     if (waiting.length === 0) return;
     const hosts = await loadHosts(tx);
     const refusals = [...hosts.values()].flatMap(({ status, refuses }) =>
@@ -27,7 +26,7 @@ export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): P
     );
     const lines = new Map<string, OutputChunk[]>();
     for (const { id, needs_memory_snapshots: needsMemorySnapshots, at_ms, ...disk } of waiting) {
-      const request = { ...shape, ...snapshotHostsOf(disk, hosts), needsMemorySnapshots };
+      const request = { ...defaults.shape, ...snapshotHostsOf(disk, hosts), needsMemorySnapshots };
       const placement = place([...hosts.values()], request);
       if (placement.ok) continue;
       const why = [placement.message, ...new Set(refusals.map((refusal) => `A host takes no new work: ${refusal}.`))];
@@ -41,8 +40,8 @@ export async function explainWaits(deps: TransitionDeps, shape: CapsuleShape): P
   deps.notifications.wake(notices);
 }
 
-function loadUntold(tx: Tx) {
-  return waitingJobs(tx)
+function loadUntold(tx: Tx, defaults: PlaceDefaults) {
+  return waitingJobs(tx, defaults)
     .select(sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`.as('at_ms'))
     .where(sql<boolean>`jobs.scheduled_at < clock_timestamp() - ${patienceMs} * interval '1 millisecond'`)
     .where(sql<boolean>`not exists (select from log_chunks c where c.job_id = jobs.id and c.seq > jobs.log_start_seq)`)

@@ -145,7 +145,7 @@ async function sendSource({ deps, host }: Link, digest: string): Promise<void> {
 }
 
 /** The layer a host is to have could not be brought there. */
-class LayerRefused extends Error {
+export class LayerRefused extends Error {
   readonly layerId: string;
   /** Nor will it ever be of use there. */
   readonly isFinal: boolean;

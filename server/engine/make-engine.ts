@@ -48,10 +48,7 @@ export async function startEngine(engineDeps: EngineDeps): Promise<RunningEngine
   const waiting = new AbortController();
   setMaxListeners(0, waiting.signal);
   const links = new Set<Promise<void>>();
-  const placing = startLoop(
-    { name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults.shape) },
-    deps,
-  );
+  const placing = startLoop({ name: 'place', everyMs: lookAgainMs, run: () => placeJobs(deps, deps.defaults) }, deps);
   let isFirst = true;
   const scan = async () => {
     await scanLeases(deps, { isFirst });
@@ -59,7 +56,7 @@ export async function startEngine(engineDeps: EngineDeps): Promise<RunningEngine
   };
   const scanning = startLoop({ name: 'leases', everyMs: lookAgainMs, run: scan }, deps);
   const sweeping = startLoop({ name: 'sweep', everyMs: sweepMs, run: () => sweep(deps) }, deps);
-  const explain = () => explainWaits(deps, deps.defaults.shape);
+  const explain = () => explainWaits(deps, deps.defaults);
   const explaining = startLoop({ name: 'explain', everyMs: explainMs, run: explain }, deps);
   const forgetting = startLoop({ name: 'layer blobs', everyMs: forgetMs, run: () => forgetLayerBlobs(deps) }, deps);
   const unsubscribe = deps.notifications.on('placement', 'all', () => placing.wake());

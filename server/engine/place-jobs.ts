@@ -3,6 +3,7 @@ import type { CapsuleShape } from '@caisson/contracts/host-api';
 import { type Placement, type PlaceRequest, place, type Resources } from '@caisson/core/place';
 import { sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
+import type { RunDefaults } from './assignment.ts';
 import type { Notice } from './notifications.ts';
 import { type HostRow, type SnapshotRow, snapshotHostsOf, waitingJobs } from './snapshot-hosts.ts';
 import { type BuildChanges, changeBuildsIn, type TransitionDeps } from './transition.ts';
@@ -18,9 +19,9 @@ const jobsPerRound = 500;
  * Gives scheduled jobs to hosts with room, the longest waiting first. One control plane does this at a time, and what is free is read
  * and taken in one transaction, so no host is given more than it has.
  */
-export async function placeJobs(deps: TransitionDeps, shape: CapsuleShape): Promise<void> {
+export async function placeJobs(deps: TransitionDeps, defaults: PlaceDefaults): Promise<void> {
   for (let isMore = true; isMore; ) {
-    const round = await deps.db.transaction().execute((tx) => placeRound(deps, tx, shape));
+    const round = await deps.db.transaction().execute((tx) => placeRound(deps, tx, defaults));
     if (round === null) return;
     crashPoint('place.committed');
     deps.notifications.wake(round.notices);
@@ -28,21 +29,25 @@ export async function placeJobs(deps: TransitionDeps, shape: CapsuleShape): Prom
   }
 }
 
+export type PlaceDefaults = Pick<RunDefaults, 'shape' | 'copyAfterMs'>;
+
 interface Round {
   readonly notices: Iterable<Notice>;
   readonly isMore: boolean;
 }
 
 /** Null when there is nothing to place, or another control plane places. */
-async function placeRound(deps: TransitionDeps, tx: Tx, shape: CapsuleShape): Promise<Round | null> {
+async function placeRound(deps: TransitionDeps, tx: Tx, defaults: PlaceDefaults): Promise<Round | null> {
   const { rows } = await sql<{ locked: boolean }>`select pg_try_advisory_xact_lock(${placementKey}) as locked`.execute(
     tx,
   );
   if (!rows[0]?.locked) return null;
-  const placed = await choose(tx, await loadHosts(tx), shape);
+  const placed = await choose(tx, await loadHosts(tx), defaults);
   if (placed.length === 0) return null;
   const buildIds = [...new Set(placed.map(({ job }) => job.buildId))];
-  const { notices } = await changeBuildsIn(deps, { tx, buildIds }, (changes) => assign(changes, placed, shape));
+  const { notices } = await changeBuildsIn(deps, { tx, buildIds }, (changes) =>
+    assign(changes, placed, defaults.shape),
+  );
   return { notices, isMore: placed.length >= jobsPerRound };
 }
 
@@ -54,14 +59,15 @@ interface Placed {
 }
 
 /** Jobs that no host can take just now do not keep others waiting: behind them, more are looked at while any host has room. */
-async function choose(tx: Tx, hosts: Map<string, HostRow>, shape: CapsuleShape): Promise<readonly Placed[]> {
+async function choose(tx: Tx, hosts: Map<string, HostRow>, defaults: PlaceDefaults): Promise<readonly Placed[]> {
+  const { shape } = defaults;
   const placed: Placed[] = [];
   const find = (needs: Omit<PlaceRequest, keyof Resources>): Placement =>
     place([...hosts.values()], { ...shape, ...needs });
   const anywhere = { snapshotHostIds: [...hosts.keys()], copyHostIds: [], needsMemorySnapshots: false };
   let after: WaitingJob | null = null;
   while (placed.length < jobsPerRound && find(anywhere).ok) {
-    const page: readonly WaitingJob[] = await loadWaiting(tx, after);
+    const page: readonly WaitingJob[] = await loadWaiting(tx, after, defaults);
     for (const job of page) {
       const { needsMemorySnapshots, snapshot } = job;
       const disk = snapshotHostsOf(snapshot, hosts);
@@ -112,8 +118,10 @@ interface WaitingJob {
   readonly needsMemorySnapshots: boolean;
 }
 
-async function loadWaiting(tx: Tx, after: WaitingJob | null): Promise<readonly WaitingJob[]> {
-  let query = waitingJobs(tx).select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at')).limit(jobsPerPage);
+async function loadWaiting(tx: Tx, after: WaitingJob | null, defaults: PlaceDefaults): Promise<readonly WaitingJob[]> {
+  let query = waitingJobs(tx, defaults)
+    .select(sql<string>`jobs.scheduled_at::text`.as('scheduled_at'))
+    .limit(jobsPerPage);
   if (after !== null)
     query = query.where(
       sql<boolean>`(jobs.scheduled_at, jobs.id) > (${after.scheduledAt}::timestamptz, ${after.id}::uuid)`,

@@ -1,11 +1,10 @@
 import type { HostView, PlaceRequest } from '@caisson/core/place';
 import { type RawBuilder, sql } from 'kysely';
 import type { Tx } from '../store/database.ts';
+import type { RunDefaults } from './assignment.ts';
 
 /** A host that could not be given a disk is not tried again for this long. */
 const refusalMs = 60_000;
-/** How long a job waits for a host that has its disk before the disk is brought to another one: moving it takes about as long. */
-const copyAfterMs = 3_000;
 
 /** A host with what decides whose disks it can use. */
 export interface HostRow extends HostView {
@@ -30,7 +29,7 @@ export interface SnapshotRow {
 }
 
 /** Jobs that wait for a host, the longest waiting first, each with where its disk is. */
-export function waitingJobs(tx: Tx) {
+export function waitingJobs(tx: Tx, { copyAfterMs }: Pick<RunDefaults, 'copyAfterMs'>) {
   const copies = (which: RawBuilder<boolean>) => sql<string[]>`
     array(select c.host_id::text from layer_copies c where c.layer_id = layers.id and ${which})`;
   const isRecent = sql<boolean>`c.refused_at > clock_timestamp() - ${refusalMs} * interval '1 millisecond'`;

@@ -1,5 +1,6 @@
 import { isFinishedJobState, type JobState } from '@caisson/core/job';
 import type { BuildEntry, Changes, JobEntry, LeaseEntry, Ledger, LogEntry } from './ledger.ts';
+import { countRefusal, refusalsOf } from './ledger.ts';
 import type { SimulatedHost } from './simulated-host.ts';
 import type { RunRecord, World } from './world.ts';
 
@@ -38,6 +39,9 @@ function merged(before: Ledger, changes: Changes): After {
     return rows.length === 0 ? known : new Map([...known, ...rows.map((row) => [keyOf(row), row] as const)]);
   };
   const needs = changes.needs.length === 0 ? before.needs : new Map(before.needs);
+  const refused = refusalsOf(changes);
+  const refusals = refused.length === 0 ? before.refusals : new Map(before.refusals);
+  for (const { subject } of refused) countRefusal(refusals, subject);
   for (const { job, needed } of changes.needs) needs.set(job, [...(needs.get(job) ?? []), needed]);
   return {
     ...{ needs, layers: changes.layers },
@@ -46,6 +50,7 @@ function merged(before: Ledger, changes: Changes): After {
     leases: over(before.leases, changes.leases, ({ id }) => id),
     logs: over(before.logs, changes.logs, ({ job }) => job),
     told: over(before.told, changes.events, ({ subject }) => subject),
+    refusals,
   };
 }
 
@@ -73,8 +78,9 @@ function checkJob(world: World, after: After, job: JobEntry): void {
   if (held.length > 1) world.fail('I6', `${job.key} is held ${held.length} times`);
   if ((held[0]?.id ?? null) !== job.lease)
     world.fail('I2', `${job.key} is ${job.status}, its lease is not the one that is held`);
-  if (leases.length !== job.attempt)
-    world.fail('I2', `${job.key} is at attempt ${job.attempt} with ${leases.length} leases`);
+  const refusals = after.refusals.get(job.id) ?? 0;
+  if (leases.length - refusals !== job.attempt)
+    world.fail('I2', `${job.key} is at attempt ${job.attempt} with ${leases.length} leases, ${refusals} given back`);
   if (job.attempt > mostAttempts) world.fail('I2', `${job.key} is at attempt ${job.attempt}`);
   if (before?.status !== job.status) checkReason(world, after, { job, last: leases.at(-1) });
 }
@@ -86,6 +92,9 @@ function checkReason(world: World, after: After, { job, last }: { job: JobEntry;
     world.fail('I2', `${job.key} is ${job.status} before what it needs has passed`);
   }
   const told = after.told.get(job.id);
+  if (told?.cause === 'refused' && last !== undefined && world.records.has(last.id)) {
+    world.fail('I4', `${job.key} is given back, and fence ${last.fence} was taken by a host`);
+  }
   if (told?.cause === 'finished' && last !== undefined) checkResult(world, job, world.records.get(last.id));
   if (job.status === 'passed' && (told?.cause !== 'finished' || last?.status !== 'done')) {
     world.fail('I2', `${job.key} passed under no lease`);

@@ -14,6 +14,8 @@ export interface Ledger {
   layers: readonly LayerEntry[];
   /** By the last event of each subject. */
   readonly told: Map<string, EventEntry>;
+  /** How often a job was given back by a host that could not begin it. */
+  readonly refusals: Map<string, number>;
 }
 
 export interface BuildEntry {
@@ -93,7 +95,7 @@ export interface Changes {
 export function emptyLedger(): Ledger {
   return {
     ...{ builds: new Map(), jobs: new Map(), leases: new Map(), logs: new Map(), needs: new Map() },
-    ...{ layers: [], told: new Map() },
+    ...{ layers: [], told: new Map(), refusals: new Map() },
   };
 }
 
@@ -148,5 +150,15 @@ export function enter(ledger: Ledger, changes: Changes): void {
   for (const log of changes.logs) ledger.logs.set(log.job, log);
   for (const { job, needed } of changes.needs) ledger.needs.set(job, [...(ledger.needs.get(job) ?? []), needed]);
   for (const event of changes.events) ledger.told.set(event.subject, event);
+  for (const { subject } of refusalsOf(changes)) countRefusal(ledger.refusals, subject);
   ledger.layers = changes.layers;
+}
+
+/** Events of jobs that were given back. */
+export function refusalsOf({ events }: Changes): readonly EventEntry[] {
+  return events.filter(({ kind, cause }) => kind === 'job.scheduled' && cause === 'refused');
+}
+
+export function countRefusal(refusals: Map<string, number>, jobId: string): void {
+  refusals.set(jobId, (refusals.get(jobId) ?? 0) + 1);
 }

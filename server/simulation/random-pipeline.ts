@@ -29,10 +29,13 @@ const failureCodes: readonly [RunFailureCode, ...RunFailureCode[]] = [
 
 /** A graph without circles: each step may start from the disk of an earlier one, and wait for others. */
 export function randomSteps(draws: Draws): readonly RandomStep[] {
-  const count = draws.pick([1, 1, 2, 2, 3, 3, 4, 5], 'steps');
+  // More want to start from one disk than its host has room for.
+  const isCrowd = draws.chance(0.2, 'crowd');
+  const count = isCrowd ? 6 : draws.pick([1, 1, 2, 2, 3, 3, 4, 5], 'steps');
+  const parentOf = (index: number) => (isCrowd ? 0 : draws.between(0, index - 1, 'parent'));
   return Array.from({ length: count }, (_, index) => ({
     key: `step-${index + 1}`,
-    buildsIn: index > 0 && draws.chance(0.5, 'builds in') ? draws.between(0, index - 1, 'parent') : null,
+    buildsIn: index > 0 && (isCrowd || draws.chance(0.5, 'builds in')) ? parentOf(index) : null,
     needs: index > 0 && draws.chance(0.3, 'needs') ? [draws.between(0, index - 1, 'needed')] : [],
     ...timedScript(draws),
   }));

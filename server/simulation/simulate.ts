@@ -34,6 +34,7 @@ const defaults: RunDefaults = {
   renderTimeoutMs: 10_000,
   graceMs: 300,
   maxOutputBytes: 2 ** 20,
+  copyAfterMs: 100,
 };
 
 export interface Outcome {

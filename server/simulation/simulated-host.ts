@@ -122,6 +122,8 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
       checkDigest(digest, bytes);
       if (Buffer.from(bytes).toString() !== copyId)
         world.fail('contract', `${name} was given another layer as ${copyId}`);
+      world.history.say(name, `gets the disk ${copyId.slice(-4)} of another host`);
+      world.stats.copies += 1;
       state.copies.add(copyId);
     },
     crash: (downMs) => crash(world, state, downMs),

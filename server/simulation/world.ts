@@ -59,12 +59,14 @@ export interface Stats {
   readonly duplicated: number;
   /** Messages under a lease that was not held any more. */
   readonly late: number;
+  /** Disks that were brought to another host. */
+  readonly copies: number;
   readonly leaseLosses: number;
 }
 
 export const noStats: Stats = {
   ...{ simulatedMs: 0, events: 0, statements: 0, commits: 0, builds: 0, jobs: 0, cancels: 0 },
-  ...{ crashes: 0, hostCrashes: 0, partitions: 0, dropped: 0, duplicated: 0, late: 0, leaseLosses: 0 },
+  ...{ crashes: 0, hostCrashes: 0, partitions: 0, dropped: 0, duplicated: 0, late: 0, copies: 0, leaseLosses: 0 },
 };
 
 /** How well the world outside of the processes does at the moment. */

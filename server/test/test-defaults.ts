@@ -8,4 +8,5 @@ export const testDefaults: RunDefaults = {
   renderTimeoutMs: 60_000,
   graceMs: 1_000,
   maxOutputBytes: 2 ** 20,
+  copyAfterMs: 3_000,
 };

@@ -1,0 +1,149 @@
+import { AppError } from '@caisson/contracts/app-error';
+import type { DriverCapabilities } from '@caisson/contracts/host-api';
+import { sql } from 'kysely';
+import { afterEach, expect, test } from 'vitest';
+import { type EngineRig, engineRig } from './engine-rig.ts';
+import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
+
+let rig: EngineRig;
+afterEach(() => rig.close());
+
+const container: DriverCapabilities = { driver: 'container', runtime: 'scripted', memorySnapshots: false };
+const machine: DriverCapabilities = { driver: 'microvm', runtime: 'scripted 1', memorySnapshots: true };
+
+/** A host with room for one job; `base` ends at once, the others when `go` says so. */
+function smallHost(go: Promise<void>, driver = container): ScriptedHost {
+  const host = scriptedHost(async ({ assignment: { work } }) => {
+    if (work.kind === 'shell' && work.text !== 'base') await go;
+    return exited(0);
+  });
+  host.description = { ...host.description, driver, capacity: { cpus: 1, memoryBytes: 2 ** 36, diskBytes: 2 ** 40 } };
+  return host;
+}
+
+const pipeline = (base: object = {}) =>
+  JSON.stringify({
+    version: '0',
+    steps: [{ key: 'base', ...base }, ...['one', 'two'].map((key) => ({ key, builds_in: 'base' }))].map((step) => ({
+      type: 'command',
+      cmd: step.key,
+      ...step,
+    })),
+  });
+
+const states = async (buildId: string) =>
+  Object.fromEntries(Object.entries(await rig.jobs(buildId)).map(([key, { status }]) => [key, status]));
+
+/** What waits for a host has waited long. */
+async function letTimePass(): Promise<void> {
+  await sql`update jobs set scheduled_at = scheduled_at - interval '1 minute' where status = 'scheduled'`.execute(
+    rig.db,
+  );
+}
+
+/** A build whose first job ran on the first host and one of whose others keeps it busy; the last one waits. */
+async function begun(
+  hosts: { readonly first: ScriptedHost; readonly others: readonly ScriptedHost[] },
+  ir = pipeline(),
+) {
+  rig = await engineRig([hosts.first]);
+  const { build } = await rig.build(ir);
+  await rig.until(build.id, (_, jobs) => jobs.some(({ status }) => status === 'running'));
+  for (const host of hosts.others) rig.engine.attachHost(host);
+  const registered = () => rig.db.selectFrom('hosts').select('id').where('last_seen_at', 'is not', null).execute();
+  await expect.poll(async () => (await registered()).length, { timeout: 10_000 }).toBe(1 + hosts.others.length);
+  return build.id;
+}
+
+const logText = async (): Promise<string> => {
+  const { rows } = await sql<{ text: string | null }>`
+    select string_agg(convert_from(content, 'UTF8'), '') as text from log_chunks`.execute(rig.db);
+  return rows[0]?.text ?? '';
+};
+
+const patience = { timeout: 15_000 };
+
+test('a job whose disk is on a busy host is given to another one after a moment, with its disk', async () => {
+  const go = Promise.withResolvers<void>();
+  const [first, other] = [smallHost(go.promise), smallHost(go.promise)];
+  const buildId = await begun({ first, others: [other] });
+  await letTimePass();
+  await expect.poll(() => other.taken.length, patience).toBe(1);
+  const layerId = first.taken[0]?.sealAs ?? '';
+  expect(other.copied).toEqual([layerId]);
+  expect(other.taken[0]).toMatchObject({ base: { layerId }, sourceDigest: null });
+  expect(await logText()).toContain('the disk is brought to another one');
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+  expect(Object.values(await rig.jobs(buildId)).map(({ attempt }) => attempt)).toEqual([1, 1, 1]);
+  // Both are told when nobody needs it any more, and nothing of it is left in the tables.
+  await expect.poll(() => [first.released, other.released], patience).toEqual([[layerId], [layerId]]);
+  await expect.poll(() => rig.db.selectFrom('layer_copies').selectAll().execute(), patience).toEqual([]);
+});
+
+test('a job waits for the host with its disk for a moment before that is brought to another one', async () => {
+  const go = Promise.withResolvers<void>();
+  const [first, other] = [smallHost(go.promise), smallHost(go.promise)];
+  const buildId = await begun({ first, others: [other] });
+  await sql`update jobs set scheduled_at = clock_timestamp() + interval '1 hour' where status = 'scheduled'`.execute(
+    rig.db,
+  );
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+  expect(other.taken).toEqual([]);
+});
+
+test('memory goes only to a host of the same runtime, a disk only to one of the same driver', async () => {
+  const go = Promise.withResolvers<void>();
+  const first = smallHost(go.promise, machine);
+  const newer = smallHost(go.promise, { ...machine, runtime: 'scripted 2' });
+  const [twin, foreign] = [smallHost(go.promise, machine), smallHost(go.promise)];
+  const buildId = await begun({ first, others: [foreign, newer] }, pipeline({ snapshot: 'memory' }));
+  await letTimePass();
+  await expect.poll(logText, patience).toContain('waiting for a host: Every host that could take it is busy.');
+  expect([foreign.taken, newer.taken]).toEqual([[], []]);
+  rig.engine.attachHost(twin);
+  await expect.poll(() => twin.taken.length, patience).toBe(1);
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+});
+
+test('a host that cannot use a disk is passed over, and the job loses no attempt', async () => {
+  const go = Promise.withResolvers<void>();
+  const [first, useless] = [smallHost(go.promise), smallHost(go.promise)];
+  useless.putLayer = () => Promise.reject(new AppError('snapshot_failed', 'another processor'));
+  const buildId = await begun({ first, others: [useless] });
+  await letTimePass();
+  const refused = () =>
+    rig.db.selectFrom('layer_copies').select('host_id').where('refused_at', 'is not', null).execute();
+  await expect.poll(refused, patience).toEqual([{ host_id: useless.hostId }]);
+  await expect.poll(() => states(buildId), patience).toMatchObject({ two: 'scheduled' });
+  const other = smallHost(go.promise);
+  rig.engine.attachHost(other);
+  await expect.poll(() => other.taken.length, patience).toBe(1);
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+  expect(useless.taken).toEqual([]);
+  expect(Object.values(await rig.jobs(buildId)).map(({ attempt }) => attempt)).toEqual([1, 1, 1]);
+});
+
+test('what was brought once can be brought again when the host that made it is gone', async () => {
+  const go = Promise.withResolvers<void>();
+  const [first, second, third] = [smallHost(go.promise), smallHost(go.promise), smallHost(Promise.resolve())];
+  const buildId = await begun({ first, others: [second] });
+  await letTimePass();
+  await expect.poll(() => second.taken.length, patience).toBe(1);
+  // Both runs are lost with their hosts.
+  for (const host of [first, second]) {
+    host.isCutOff = true;
+    host.describeLayer = () => Promise.reject(new Error('gone'));
+  }
+  await sql`update hosts set last_seen_at = clock_timestamp() - interval '1 minute'`.execute(rig.db);
+  await sql`update leases set expires_at = clock_timestamp() - interval '1 minute' where status = 'held'`.execute(
+    rig.db,
+  );
+  rig.engine.attachHost(third);
+  expect((await rig.ended(buildId, 60_000)).status).toBe('passed');
+  expect(third.copied).toEqual([first.taken[0]?.sealAs]);
+  expect(third.taken).toHaveLength(2);
+});
