@@ -24,7 +24,7 @@ export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLay
       if (await host.hasLayer(copyId)) continue;
       const bytes = untilAborted(deps.layerBlobs.read(digest), signal);
       await host.putLayer({ ...layer, isForMemory: isForMemory && copyId === layerId }, bytes);
-      crashPoint('bring.put');
+      crashPoint('copy.put');
     }
   }
   await deps.db
@@ -33,6 +33,7 @@ export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLay
     .where('layer_id', '=', layerId)
     .where('host_id', '=', hostId)
     .execute();
+  crashPoint('copy.arrived');
 }
 
 /** Notes that a host could not be given a disk, so that it is not the next to be asked. */
@@ -102,7 +103,7 @@ async function storeLayer({ deps, signal }: Link, host: HostApi, layer: LayerCop
     .executeTakeFirst();
   if (known && (await deps.layerBlobs.has(known.digest))) return { ...layer, digest: known.digest };
   const { digest, sizeBytes } = await deps.layerBlobs.put(untilAborted(host.readLayer(copyId), signal));
-  crashPoint('bring.stored');
+  crashPoint('copy.stored');
   const content = { digest, size_bytes: sizeBytes };
   await deps.db
     .insertInto('layer_blobs')

@@ -43,6 +43,7 @@ async function releaseCopies({ deps, host, hostId }: Link, signal: AbortSignal):
   for (const { layer_id } of copies) {
     if (signal.aborted) return;
     await host.releaseLayer(layer_id);
+    crashPoint('copy.released');
     await deps.db.deleteFrom('layer_copies').where('layer_id', '=', layer_id).where('host_id', '=', hostId).execute();
   }
 }

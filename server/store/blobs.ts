@@ -8,6 +8,9 @@ import { AppError } from '@caisson/contracts/app-error';
 
 const noRoom = 'the disk that keeps sources is full; try again when its operator has made room';
 
+const draftPrefix = '.tmp-';
+const abandonedMs = 24 * 3_600_000;
+
 /** Bytes by sha256 (lower hex). */
 export interface Blobs {
   /** Stores a stream and returns its digest and size; equal bytes are stored once. Throws `disk_full`. */
@@ -24,13 +27,14 @@ export interface Blobs {
 /** Blobs as files of a directory. A file appears under its digest only when it is complete. */
 export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
   await mkdir(directory, { recursive: true });
+  await removeAbandoned(directory);
   const pathOf = (digest: string) => {
     if (!isDigest(digest)) throw new Error(`not a digest: ${digest}`);
     return join(directory, digest);
   };
   return {
     async put(bytes) {
-      const temporary = join(directory, `.tmp-${randomUUID()}`);
+      const temporary = join(directory, `${draftPrefix}${randomUUID()}`);
       const hash = createHash('sha256');
       let sizeBytes = 0;
       const measure = new Transform({
@@ -65,6 +69,15 @@ export async function openDirectoryBlobs(directory: string): Promise<Blobs> {
     },
     remove: (digest) => rm(pathOf(digest), { force: true }),
   };
+}
+
+/** What somebody was about to store and never did; others may be storing just now. */
+async function removeAbandoned(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name);
+    const found = name.startsWith(draftPrefix) ? await stat(path).catch(() => null) : null;
+    if (found !== null && found.mtimeMs < Date.now() - abandonedMs) await rm(path, { force: true });
+  }
 }
 
 function isDigest(text: string): boolean {

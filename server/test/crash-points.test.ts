@@ -52,10 +52,13 @@ test.for(await allCrashes())(
   },
 );
 
-/** Every point in the source, so that none is forgotten. */
+/** Every point in the source, so that none is forgotten; those of `copy` need two hosts, see `crash-copies.test.ts`. */
 async function allCrashes(): Promise<readonly { point: string; hit: number }[]> {
   const points = await crashPointsIn(new URL('../engine/', import.meta.url));
-  return points.toSorted().flatMap((point) => [1, ...(laterHits[point] ?? [])].map((hit) => ({ point, hit })));
+  return points
+    .filter((point) => !point.startsWith('copy.'))
+    .toSorted()
+    .flatMap((point) => [1, ...(laterHits[point] ?? [])].map((hit) => ({ point, hit })));
 }
 
 const waiting: (() => void)[] = [];
