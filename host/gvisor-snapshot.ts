@@ -61,7 +61,14 @@ function needsOf({ runtime, agentPath }: GvisorContext): ImageNeeds {
 async function standing<Result>({ runsc, vessel }: Held, work: () => Promise<Result>): Promise<Result> {
   await runsc(['pause', vessel.vesselId]);
   crashPoint('gvisor.stands');
-  return work().finally(() => runsc(['resume', vessel.vesselId]));
+  const resume = () => runsc(['resume', vessel.vesselId]);
+  const result = await work().catch(async (error: unknown) => {
+    // One that died of it cannot go on either, which is not what is to be told.
+    await resume().catch(() => {});
+    throw error;
+  });
+  await resume();
+  return result;
 }
 
 async function saveMemory({ runsc, vessel }: Held, memoryDir: string): Promise<void> {
@@ -145,7 +152,7 @@ async function suspend(context: GvisorContext, capsuleId: string): Promise<void>
     await saveMemory(held, draftDir);
     await publishImage(needsOf(context), { draftDir, memoryDir: draftDir, directory }, context.run);
   } catch (error) {
-    await held.runsc(['resume', held.vessel.vesselId]);
+    await held.runsc(['resume', held.vessel.vesselId]).catch(() => {});
     await removeTree(draftDir, context.run);
     throw error;
   }

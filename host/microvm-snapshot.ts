@@ -77,9 +77,12 @@ async function snapshot(context: MicrovmContext, capsuleId: string, directory: s
       await stand(machine);
       await save(machine, layout, image);
       await runProgram(['cp', '--reflink=auto', '--sparse=always', disk, copy], { timeoutMs: copyTimeoutMs });
-    } finally {
-      await goOn(machine);
+    } catch (error) {
+      // One that died of it cannot go on either, which is not what is to be told.
+      await goOn(machine).catch(() => {});
+      throw error;
     }
+    await goOn(machine);
     await syncFile(copy);
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
   } catch (error) {
@@ -129,7 +132,7 @@ async function suspend(context: MicrovmContext, capsuleId: string): Promise<void
     await changeForGood(layout, { phase: 'suspended' });
   } catch (error) {
     await changeMicrovmState(layout, { phase: 'running' });
-    await goOn(machine);
+    await goOn(machine).catch(() => {});
     await rm(image.directory, { recursive: true, force: true });
     throw error;
   }
