@@ -53,9 +53,7 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const child = startProgram(argv, options);
   const stdout = collect(child.stdout, options.onLine);
   const stderr = collect(child.stderr, options.onLine);
-  const fed = feed(child, options.stdin ?? '');
-  const end = await ended(child, options);
-  await fed;
+  const [end] = await Promise.all([ended(child, options), feed(child, options.stdin ?? '')]);
   const output = { stdout: stdout(), stderr: stderr() };
   if (end.exitCode !== 0) throw failureOf(argv, end, output);
   return output;
