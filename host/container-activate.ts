@@ -3,9 +3,10 @@ import { limitCgroup } from './cgroup-limits.ts';
 import type { BeginCapsule } from './container-create.ts';
 import { diskMount, makeDiskDirs } from './container-disk.ts';
 import type { CapsuleLayout } from './container-layout.ts';
-import { orDrop, type Vessel, type VesselContext } from './container-vessel.ts';
+import { dropVessel, type Vessel, type VesselContext } from './container-vessel.ts';
 import type { MachineSpec } from './machine-driver.ts';
 import { nameHost } from './oci-bundle.ts';
+import { orUndo } from './or-undo.ts';
 
 /** Capsules made of blank vessels that `take` gives. */
 export function beginByActivation(
@@ -18,7 +19,8 @@ export function beginByActivation(
   return async (spec, layout) => {
     const vessel = await take(spec.egress);
     crashPoint('capsule.connected');
-    await orDrop(context, vessel, () => activateVessel(context, { vessel, layout, spec, skeletonDir }));
+    const activate = () => activateVessel(context, { vessel, layout, spec, skeletonDir });
+    await orUndo(activate, () => dropVessel(context, vessel));
     return vessel;
   };
 }

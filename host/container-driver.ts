@@ -21,6 +21,7 @@ import { closeInstallation, listCapsules } from './installation-parts.ts';
 import type { MachineDriver, MemorySnapshots } from './machine-driver.ts';
 import { chooseRuntime } from './oci-probe.ts';
 import { installedRuntimes } from './oci-runtime.ts';
+import { orUndo } from './or-undo.ts';
 import { type ResidentPrograms, startResidentPrograms } from './resident-programs.ts';
 import { createStrays } from './strays.ts';
 
@@ -80,12 +81,7 @@ export async function createContainerDriver(options: ContainerDriverOptions): Pr
   const toolPath = await buildAgent();
   const socketPath = join(installation.runDir, 'programs.sock');
   const programs = await startResidentPrograms({ agentPath: toolPath, socketPath });
-  try {
-    return await open(options, { runRoot, installation, toolPath, programs });
-  } catch (error) {
-    await programs.close();
-    throw error;
-  }
+  return orUndo(() => open(options, { runRoot, installation, toolPath, programs }), programs.close);
 }
 
 interface Opening {
@@ -134,10 +130,10 @@ async function open(
     live: new Map(),
     leaving: new Set(),
   };
-  const body = await openBody(parts, options).catch(async (error: unknown) => {
-    await closeDriver(parts, null).catch(() => {});
-    throw error;
-  });
+  const body = await orUndo(
+    () => openBody(parts, options),
+    () => closeDriver(parts, null),
+  );
   return openDriver(body, programs);
 }
 

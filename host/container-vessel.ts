@@ -184,20 +184,6 @@ export async function dropVessel(
   }
 }
 
-/** What `work` makes of a vessel that is no capsule yet; when it fails, nothing is left of the vessel. */
-export async function orDrop<Result>(
-  context: DropContext,
-  vessel: Vessel,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  try {
-    return await work();
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
-}
-
 async function removeRunDir(runDir: string, run: RunBriefly): Promise<void> {
   // A capsule of an earlier version has its disk mounted there.
   await unmountBelow(runDir, run);

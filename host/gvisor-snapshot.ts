@@ -5,7 +5,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import { type ContainerContext, holdMachine, noteVessel, startCapsule } from './container-create.ts';
 import { type CapsuleLayout, layoutOf, type VesselLayout, vesselLayoutOf } from './container-layout.ts';
 import { readState, writeState } from './container-state.ts';
-import { orDrop, removeVessels, type Vessel } from './container-vessel.ts';
+import { dropVessel, removeVessels, type Vessel } from './container-vessel.ts';
 import { exists } from './exists.ts';
 import { checkImage, type ImageNeeds, makeMemoryPlace, memoryOnDisk, publishImage } from './gvisor-image.ts';
 import { type Runsc, runscFor } from './gvisor-launch.ts';
@@ -13,6 +13,7 @@ import { beginGvisor, type GvisorVessels } from './gvisor-vessel.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from './machine-driver.ts';
 import { agentMountPath } from './oci-bundle.ts';
+import { orUndo } from './or-undo.ts';
 
 type GvisorContext = ContainerContext & GvisorVessels;
 
@@ -62,11 +63,7 @@ async function standing<Result>({ runsc, vessel }: Held, work: () => Promise<Res
   await runsc(['pause', vessel.vesselId]);
   crashPoint('gvisor.stands');
   const resume = () => runsc(['resume', vessel.vesselId]);
-  const result = await work().catch(async (error: unknown) => {
-    // One that died of it cannot go on either, which is not what is to be told.
-    await resume().catch(() => {});
-    throw error;
-  });
+  const result = await orUndo(work, resume);
   await resume();
   return result;
 }
@@ -124,9 +121,8 @@ async function goOn(context: GvisorContext, { spec, layout, imageDir }: Going): 
   crashPoint('gvisor.memory-loaded');
   const runsc = runscFor(context, vessel.layout, vessel.slot !== null);
   const name = [agentMountPath, 'name', spec.hostname];
-  await orDrop(context, vessel, () =>
-    runsc(['exec', '--user=0:0', '--cap=CAP_SYS_ADMIN', vessel.layout.vesselId, ...name]),
-  );
+  const rename = () => runsc(['exec', '--user=0:0', '--cap=CAP_SYS_ADMIN', vessel.layout.vesselId, ...name]);
+  await orUndo(rename, () => dropVessel(context, vessel));
   return vessel;
 }
 
@@ -170,12 +166,13 @@ async function wake(context: GvisorContext, spec: MachineSpec): Promise<Machine>
   await removeSleeper(context, layout);
   await keepDisk(context, layout);
   const vessel = await goOn(context, { spec, layout, imageDir: memory });
-  await orDrop(context, vessel, async () => {
+  const wakeUp = async () => {
     await noteVessel(layout, vessel, vessel.slot?.number ?? null);
     crashPoint('gvisor.noted');
     // From here on it is awake: its disk has moved on from the one its memory belongs to.
     await rename(memory, `${memory}.new`);
-  });
+  };
+  await orUndo(wakeUp, () => dropVessel(context, vessel));
   crashPoint('gvisor.woken');
   await removeTree(`${memory}.new`, context.run);
   return holdMachine(context, layout, vessel);

@@ -16,6 +16,7 @@ import { saveMemory } from './microvm-memory.ts';
 import { changeMicrovmState, type MicrovmState, readMicrovmState } from './microvm-state.ts';
 import { dropVessel, type MicrovmVessel, removeStrayVessel, takeDevices } from './microvm-vessel.ts';
 import { nameWords } from './microvm-words.ts';
+import { orUndo } from './or-undo.ts';
 import { insertDisks } from './qemu-disks.ts';
 import { saveDevices } from './qemu-migration.ts';
 import { continueMachine, stopMachine } from './qmp-commands.ts';
@@ -73,15 +74,12 @@ async function snapshot(context: MicrovmContext, capsuleId: string, directory: s
   try {
     // What its kernel holds back is in the memory that is saved; but a disk may be used without its memory.
     await syncGuest(machine.guest);
-    try {
+    const saveAll = async () => {
       await stand(machine);
       await save(machine, layout, image);
       await runProgram(['cp', '--reflink=auto', '--sparse=always', disk, copy], { timeoutMs: copyTimeoutMs });
-    } catch (error) {
-      // One that died of it cannot go on either, which is not what is to be told.
-      await goOn(machine).catch(() => {});
-      throw error;
-    }
+    };
+    await orUndo(saveAll, () => goOn(machine));
     await goOn(machine);
     await syncFile(copy);
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
