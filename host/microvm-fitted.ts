@@ -14,7 +14,7 @@ import { continueMachine, stopMachine } from './qmp-commands.ts';
 /** What machines have in common for which one clone can stand ready: everything but who they are. */
 export type MachineKind = Pick<MachineSpec, 'layers' | 'shape' | 'egress' | 'readOnlyBinds'>;
 
-/** What most commands begin with, as far as an image has it. */
+/** What most commands begin with, as far as an image has it; a look at a file comes before them. */
 const warmUp = ['/bin/sh', '-c', 'test -x /bin/bash && /bin/bash -c :; /bin/true'];
 const warmUps = 3;
 /** An image may hold anything. */
@@ -40,7 +40,10 @@ export async function fit(context: MicrovmContext, clone: WaitingClone, machine:
     const guest = await clone.guest;
     const resolvers = machine.egress === 'internet' ? network.resolvers : null;
     await guest.identify(guestWords({ spec: { ...machine, hostname: 'caisson' }, layerCount, resolvers }));
-    for (let count = 0; count < warmUps; count++) await runAgentProgram(guest, ['warm-up', ...warmUp], warmUpTimeoutMs);
+    for (let count = 0; count < warmUps; count++) {
+      await runAgentProgram(guest, ['warm-up', ...warmUp], warmUpTimeoutMs);
+      await guest.stat('/');
+    }
     await stopMachine(qemu.qmp);
     crashPoint('microvm.fitted');
     return { ...clone, diskDir };

@@ -62,8 +62,9 @@ const burstMs = 1_000;
 /** So long a burst is expected to come again. */
 const memoryMs = 300_000;
 const lookEveryMs = 10_000;
-/** A capsule that was just created has the processors to itself for a moment. */
-const quietMs = 20;
+/** A capsule that was just created has the processors to itself for its first command, unless others come all the time. */
+const quietMs = 40;
+const quietMsMax = 80;
 
 export function createWarmPool<Kind, Item>(options: WarmPoolOptions<Kind, Item>): WarmPool<Kind, Item> {
   const state: PoolState<Kind, Item> = {
@@ -187,7 +188,7 @@ async function forgetShelves<Kind, Item>({ options, shelves }: PoolState<Kind, I
 }
 
 async function untilQuiet<Kind, Item>(state: PoolState<Kind, Item>): Promise<void> {
-  const endsAtMs = performance.now() + 4 * quietMs;
+  const endsAtMs = performance.now() + quietMsMax;
   for (;;) {
     const quietAtMs = Math.min(state.lastTakeMs + quietMs, endsAtMs);
     const waitMs = quietAtMs - performance.now();

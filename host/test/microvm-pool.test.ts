@@ -29,13 +29,17 @@ const traces =
 describe.skipIf(problem !== null)('the pool of warm clones', () => {
   let test: DriverUnderTest<MicrovmDriver>;
   let taken = 0;
+  let aheadMs = 0;
   beforeAll(async () => {
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
     test = await openMicrovmTestDriver({ clonePoolSize: 2 });
     watchCrashPoints((name) => {
       if (name === 'microvm.fitted-taken') taken++;
     });
   });
   afterAll(async () => {
+    vi.restoreAllMocks();
     watchCrashPoints(() => {});
     expect(await test.driver.list()).toEqual([]);
     await test.end();
@@ -114,11 +118,13 @@ describe.skipIf(problem !== null)('the pool of warm clones', () => {
     for (const machine of machines) await machine.destroy();
   }
 
-  /** Asks until the pool has seen that it is asked again and again. */
+  /** Asks until the pool has seen that it is asked again. */
   async function untilFitted(count: number, changes: Partial<MachineSpec> = {}): Promise<void> {
     const ids = Array.from({ length: count }, (_, index) => `until${index}`);
-    while ((await test.driver.clonesReady(test.spec('', changes))) < count)
+    while ((await test.driver.clonesReady(test.spec('', changes))) < count) {
+      aheadMs += 2_000;
       await destroyAll(await createAll(...ids.map((capsuleId) => ({ ...changes, capsuleId }))));
+    }
   }
 
   async function expectDistinct(...ids: readonly string[]): Promise<void> {
