@@ -1,6 +1,7 @@
 import { isFinishedJobState, type JobState } from '@caisson/core/job';
 import type { BuildEntry, Changes, JobEntry, LeaseEntry, Ledger, LogEntry } from './ledger.ts';
 import { countRefusal, refusalsOf } from './ledger.ts';
+import type { HostTraits, Scenario } from './scenario.ts';
 import type { SimulatedHost } from './simulated-host.ts';
 import type { RunRecord, World } from './world.ts';
 
@@ -29,6 +30,7 @@ export function checkChanges(world: World, changes: Changes, who: string): void 
   checkCounts(world, after, changes);
   checkEvents(world, after, changes);
   if (changes.leases.length > 0) checkCapacity(world, after);
+  for (const lease of changes.leases) checkMemory(world, after, lease);
   checkLayers(world, after, changes);
 }
 
@@ -189,10 +191,27 @@ function checkEvents(world: World, after: After, changes: Changes): void {
 function checkCapacity({ scenario, fail }: World, { leases }: After): void {
   const open = [...leases.values()].filter(({ capsuleEnded }) => capsuleEnded === null);
   for (const [host, capsules] of Map.groupBy(open, (lease) => lease.host)) {
-    const room = scenario.hosts[Number(host.slice(-1)) - 1] ?? 0;
+    const { room } = traitsOf(scenario, host);
     const used = capsules.reduce((sum, { cpus }) => sum + cpus, 0);
     if (used > room) fail('capacity', `host-${host.slice(-1)} has room for ${room} and was given ${used}`);
   }
+}
+
+function traitsOf({ hosts }: Scenario, hostId: string): HostTraits {
+  return hosts[Number(hostId.slice(-1)) - 1] ?? { room: 0, memoryVersion: null };
+}
+
+/** A step that keeps its memory, or goes on from what another kept, is only given to a host where that can be. */
+function checkMemory({ scenario, fail, ledger }: World, { jobs, layers }: After, { id, job: jobId, host }: LeaseEntry) {
+  const job = jobs.get(jobId);
+  if (ledger.leases.has(id) || job === undefined) return;
+  const { memoryVersion } = traitsOf(scenario, host);
+  const parent = job.parent === null ? undefined : jobs.get(job.parent);
+  const maker = parent?.snapshot === 'memory' ? layers.find((layer) => layer.id === parent.layer)?.host : undefined;
+  const what = `${job.key} is given to host-${host.slice(-1)}, which`;
+  if (job.snapshot === 'memory' && memoryVersion === null) fail('memory', `${what} cannot keep its memory`);
+  if (maker !== undefined && traitsOf(scenario, maker).memoryVersion !== memoryVersion)
+    fail('memory', `${what} cannot go on from the memory that host-${maker.slice(-1)} kept`);
 }
 
 /** A disk that a lease has left is kept while its build goes on; one nobody can start from is released at once. */

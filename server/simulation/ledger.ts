@@ -34,6 +34,10 @@ export interface JobEntry {
   readonly build: string;
   readonly key: string;
   readonly kind: 'step' | 'render';
+  /** The job whose disk it starts from. */
+  readonly parent: string | null;
+  /** What is kept of it. */
+  readonly snapshot: 'disk' | 'memory' | null;
   readonly status: JobState;
   readonly attempt: number;
   readonly lease: string | null;
@@ -113,7 +117,7 @@ const query = `select
   ${list(`select id, number, message as name, status, ${ms('planned_at')} as planned, stop_on_failure as stops,
     ${ms('started_at')} as started, ${ms('finished_at')} as finished, error_code as error
     from builds where ${isNew('builds')}`)} as builds,
-  ${list(`select id, build_id as build, step_key as key, kind, status, attempt, lease_id as lease, layer_id as layer,
+  ${list(`select id, build_id as build, step_key as key, kind, builds_in as parent, snapshot, status, attempt, lease_id as lease, layer_id as layer,
     exit_code as exit, error_code as error, ${ms('scheduled_at')} as scheduled, ${ms('started_at')} as started,
     ${ms('finished_at')} as finished from jobs where ${isNew('jobs')} order by position`)} as jobs,
   ${list(`select l.id, l.fence, l.host_id as host, l.job_id as job, l.capsule_id as capsule, l.status,

@@ -7,6 +7,8 @@ export interface RandomStep {
   readonly buildsIn: number | null;
   readonly needs: readonly number[];
   readonly timeoutS: number | null;
+  /** Its memory is kept for those that start from its disk. */
+  readonly keepsMemory: boolean;
   readonly script: RunScript;
 }
 
@@ -37,6 +39,7 @@ export function randomSteps(draws: Draws): readonly RandomStep[] {
     key: `step-${index + 1}`,
     buildsIn: index > 0 && (isCrowd || draws.chance(0.5, 'builds in')) ? parentOf(index) : null,
     needs: index > 0 && draws.chance(0.3, 'needs') ? [draws.between(0, index - 1, 'needed')] : [],
+    keepsMemory: draws.chance(0.4, 'keeps memory'),
     ...timedScript(draws),
   }));
 }
@@ -60,10 +63,17 @@ function randomEnd(draws: Draws): RunScript['end'] {
   return { kind: 'fail', code: draws.pick(failureCodes, 'failure'), times: draws.between(1, 3, 'failures') };
 }
 
+interface Wanted {
+  readonly timeoutMs: number | null;
+  /** Whether steps may ask for it. */
+  readonly keepsMemory: boolean;
+}
+
 /** The pipeline document of these steps, in the dialect of graphs. */
-export function irOf(steps: readonly RandomStep[], timeoutMs: number | null): string {
-  const nodes = steps.map(({ key, script, timeoutS }) => {
-    return { step: { key, cmd: JSON.stringify(script), timeout_seconds: timeoutS ?? undefined } };
+export function irOf(steps: readonly RandomStep[], { timeoutMs, keepsMemory }: Wanted): string {
+  const nodes = steps.map(({ key, script, timeoutS, ...step }) => {
+    const snapshot = keepsMemory && step.keepsMemory ? 'memory' : undefined;
+    return { step: { key, cmd: JSON.stringify(script), timeout_seconds: timeoutS ?? undefined, snapshot } };
   });
   const edges = steps.flatMap(({ buildsIn, needs }, index) => [
     ...(buildsIn === null ? [] : [[buildsIn, index, 'builds_in']]),

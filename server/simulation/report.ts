@@ -1,4 +1,4 @@
-import type { Scenario } from './scenario.ts';
+import type { HostTraits, Scenario } from './scenario.ts';
 import type { Shrunk } from './shrink.ts';
 import type { Outcome } from './simulate.ts';
 import type { Stats } from './world.ts';
@@ -33,7 +33,7 @@ export function describeFailure(seed: number, { scenario, outcome, runs }: Shrun
 
 function describeScenario({ planes, hosts, builds, faults }: Scenario): readonly string[] {
   return [
-    `${planes} control planes; hosts with room for ${hosts.join(', ')}`,
+    `${planes} control planes; hosts with room for ${hosts.map(describeHost).join(', ')}`,
     ...builds.flatMap(({ steps, ...build }) => [
       JSON.stringify(build),
       ...steps.map((step) => `  ${JSON.stringify(step)}`),
@@ -46,4 +46,8 @@ function describeScenario({ planes, hosts, builds, faults }: Scenario): readonly
 export function describeRun(seed: number, { stats, hash }: Outcome): string {
   const { events, jobs, crashes, leaseLosses } = stats;
   return `seed ${seed}: ${events} events, ${jobs} jobs, ${crashes} crashes, ${leaseLosses} leases lost; history ${hash.slice(0, 16)}`;
+}
+
+function describeHost({ room, memoryVersion }: HostTraits): string {
+  return memoryVersion === null ? `${room}` : `${room} (keeps memory, version ${memoryVersion})`;
 }

@@ -5,10 +5,16 @@ import { type RandomStep, randomSteps } from './random-pipeline.ts';
 export interface Scenario {
   readonly seed: number;
   readonly planes: number;
-  /** Capsules each host has room for. */
-  readonly hosts: readonly number[];
+  readonly hosts: readonly HostTraits[];
   readonly builds: readonly RandomBuild[];
   readonly faults: readonly Fault[];
+}
+
+export interface HostTraits {
+  /** Capsules it has room for. */
+  readonly room: number;
+  /** The version of the driver with which it keeps memory; null when it keeps none. Only hosts of one version go on with what another kept. */
+  readonly memoryVersion: number | null;
 }
 
 export interface RandomBuild {
@@ -57,7 +63,11 @@ const faultsUntilMs = 3_500;
 export function scenarioOf(seed: number): Scenario {
   const draws = drawsOf(seed);
   const planes = draws.pick([1, 1, 2, 2, 3], 'planes');
-  const hosts = Array.from({ length: draws.pick([1, 1, 2, 3], 'hosts') }, () => draws.between(1, 3, 'room'));
+  const keepsMemory = draws.chance(0.4, 'memory');
+  const hosts = Array.from({ length: draws.pick([1, 1, 2, 3], 'hosts') }, () => ({
+    room: draws.between(1, 3, 'room'),
+    memoryVersion: keepsMemory ? draws.pick([null, 1, 1, 2], 'memory version') : null,
+  }));
   const builds = Array.from({ length: draws.pick([1, 1, 1, 1, 2], 'builds') }, (_, index) => {
     return randomBuild(seed, `build-${index + 1}`);
   });
@@ -122,6 +132,11 @@ function randomFault(_seed: number, { planes, hosts, draws }: FaultRange): Fault
     case 'lose_effects':
       return { kind, atMs, forMs };
   }
+}
+
+/** Whether there is a host for a step that keeps its memory; where there is none, no step asks for it. */
+export function keepsMemory({ hosts }: Scenario): boolean {
+  return hosts.some(({ memoryVersion }) => memoryVersion !== null);
 }
 
 /** When everything has been asked for. */

@@ -12,7 +12,7 @@ import { databaseOf } from './life-database.ts';
 import { blobsOf, effectsOf, loggerOf, notificationsOf, reportError, surroundingsOf } from './life-ports.ts';
 import { hostOverNetwork } from './network.ts';
 import { irOf } from './random-pipeline.ts';
-import { faultsEndMs, lastAskedMs, type RandomBuild, type Scenario } from './scenario.ts';
+import { faultsEndMs, keepsMemory, lastAskedMs, type RandomBuild, type Scenario } from './scenario.ts';
 import { openHost, type SimulatedHost } from './simulated-host.ts';
 import type { SqlSession } from './sql-session.ts';
 import { firstMs, openTimeline } from './timeline.ts';
@@ -51,10 +51,12 @@ export async function simulate(session: SqlSession, scenario: Scenario): Promise
   await session.clear();
   const world = openWorld(session, scenario);
   await addPipeline(session);
-  const hosts = scenario.hosts.map((room, index) => {
-    return openHost(world, { name: hostName(index), id: `00000000-0000-7000-9000-00000000000${index + 1}`, room });
+  const hosts = scenario.hosts.map((traits, index) => {
+    return openHost(world, { name: hostName(index), id: `00000000-0000-7000-9000-00000000000${index + 1}`, ...traits });
   });
-  const sources = new Map(scenario.builds.map((build) => [sourceOf(build).digest, sourceOf(build).bytes]));
+  const sources = new Map(
+    scenario.builds.map((build) => [sourceOf(scenario, build).digest, sourceOf(scenario, build).bytes]),
+  );
   const planes = openPlanes(world, hosts, sources);
   scheduleFaults(world, { hosts, ...planes });
   for (const build of scenario.builds) scheduleBuild(world, build);
@@ -146,8 +148,12 @@ function openPlanes(world: World, hosts: readonly SimulatedHost[], sources: Map<
   };
 }
 
-function sourceOf({ steps, timeoutMs }: RandomBuild): { bytes: Uint8Array; digest: string } {
-  const bytes = Buffer.from(irOf(steps, timeoutMs));
+function documentOf(scenario: Scenario, { steps, timeoutMs }: RandomBuild): string {
+  return irOf(steps, { timeoutMs, keepsMemory: keepsMemory(scenario) });
+}
+
+function sourceOf(scenario: Scenario, build: RandomBuild): { bytes: Uint8Array; digest: string } {
+  const bytes = Buffer.from(documentOf(scenario, build));
   return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };
 }
 
@@ -162,7 +168,7 @@ function scheduleBuild(world: World, build: RandomBuild): void {
     timeline.after(answerMs, () => {
       world.unasked -= 1;
     });
-    life.engine?.createBuild(newBuild(build)).then(
+    life.engine?.createBuild(newBuild(world.scenario, build)).then(
       ({ build: row }) => {
         history.say('user', `has ${build.name} from ${life.name}`);
         if (!world.ledger.builds.has(row.id)) world.fail('I1', `${build.name} was confirmed and is not there`);
@@ -194,13 +200,13 @@ function anyLife({ lives, draws }: World, name: string): Life | null {
   return first === undefined ? null : draws.pick([first, ...others], name);
 }
 
-function newBuild(build: RandomBuild): NewBuild {
-  const source = sourceOf(build);
+function newBuild(scenario: Scenario, build: RandomBuild): NewBuild {
+  const source = sourceOf(scenario, build);
   return {
     ...{ organizationId, pipelineId, trigger: 'api', createdBy: null, branch: 'main', commit: null, env: {} },
     message: build.name,
     sourceDigest: source.digest,
-    pipelineIr: build.isRendered ? null : irOf(build.steps, build.timeoutMs),
+    pipelineIr: build.isRendered ? null : documentOf(scenario, build),
     renderSlug: null,
     stopOnFailure: build.stopOnFailure,
   };

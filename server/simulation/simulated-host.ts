@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { AppError } from '@caisson/contracts/app-error';
 import type {
   CancelReason,
   HostDescription,
@@ -10,6 +11,7 @@ import type {
   RunAssignment,
   RunMessage,
 } from '@caisson/contracts/host-api';
+import type { HostTraits } from './scenario.ts';
 import { beginRun, failed, finishRun, type RunPlace, type SimulatedRun, stopRun } from './simulated-run.ts';
 import type { RunRecord, World } from './world.ts';
 
@@ -69,9 +71,16 @@ interface HostState extends RunPlace {
 const quickProvisionMs = 100;
 const slowProvisionMs = 3_000;
 
-export function openHost(world: World, { name, id, room }: { name: string; id: string; room: number }): SimulatedHost {
-  const state = makeState(world, name);
-  const { blobs, layers, runs } = state;
+interface HostOptions extends HostTraits {
+  readonly name: string;
+  readonly id: string;
+}
+
+export function openHost(world: World, { name, id, room, memoryVersion }: HostOptions): SimulatedHost {
+  const state = makeState(world, { name, memoryVersion });
+  const { blobs, layers, memories, runs } = state;
+  const driver = memoryVersion === null ? 'container' : 'microvm';
+  const runtime = memoryVersion === null ? 'simulated' : `simulated ${memoryVersion}`;
   const leases = () => [...runs.values()].map(({ assignment: { leaseId, fence } }) => ({ leaseId, fence }));
   return {
     ...{ name, id, layers, leases },
@@ -83,7 +92,7 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
     },
     describe: () => ({
       ...{ hostId: id, protocol: 1 },
-      driver: { driver: 'container', runtime: 'simulated', memorySnapshots: false },
+      driver: { driver, runtime, memorySnapshots: memoryVersion !== null },
       capacity: { cpus: room, memoryBytes: 2 ** 40, diskBytes: 2 ** 50 },
     }),
     heartbeat: () => ({ hostId: id, leases: leases() }),
@@ -108,20 +117,22 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
     },
     acknowledge: (acks) => acknowledge(world, state, acks),
     releaseLayer(layerId) {
-      layers.delete(layerId);
-      state.copies.delete(layerId);
+      for (const kept of [layers, state.copies, memories]) kept.delete(layerId);
     },
     describeLayer: (layerId) =>
-      hasLayer(state, layerId) ? [{ copyId: layerId, kind: 'sealed', driver: 'container', below: [] }] : null,
+      hasLayer(state, layerId) ? [{ copyId: layerId, kind: 'sealed', driver, below: [] }] : null,
     hasLayer: (copyId) => hasLayer(state, copyId),
     readLayer(copyId) {
       if (!hasLayer(state, copyId)) throw new Error('snapshot_missing');
-      return Buffer.from(copyId);
+      return Buffer.from(`${copyId} ${memories.get(copyId) ?? ''}`);
     },
-    putLayer({ copyId, digest }, bytes) {
+    putLayer({ copyId, digest, isForMemory }, bytes) {
       checkDigest(digest, bytes);
-      if (Buffer.from(bytes).toString() !== copyId)
-        world.fail('contract', `${name} was given another layer as ${copyId}`);
+      const [given, version] = Buffer.from(bytes).toString().split(' ');
+      if (given !== copyId) world.fail('contract', `${name} was given another layer as ${copyId}`);
+      if (isForMemory && version !== `${memoryVersion}`)
+        throw new AppError('snapshot_failed', `the memory is of version ${version || 'none'}`);
+      if (version) memories.set(copyId, Number(version));
       world.history.say(name, `gets the disk ${copyId.slice(-4)} of another host`);
       world.stats.copies += 1;
       state.copies.add(copyId);
@@ -132,15 +143,23 @@ export function openHost(world: World, { name, id, room }: { name: string; id: s
       state.wipes += 1;
       endProcess(state);
       for (const { record } of runs.values()) record.isWiped = true;
-      for (const lost of [runs, layers, state.copies, blobs]) lost.clear();
+      for (const lost of [runs, layers, state.copies, memories, blobs]) lost.clear();
     },
   };
 }
 
-function makeState({ timeline }: World, name: string): HostState {
+function makeState({ timeline }: World, named: Pick<HostOptions, 'name' | 'memoryVersion'>): HostState {
   const state: HostState = {
-    ...{ name, wipes: 0, processes: 1, over: new Set<string>(), isUp: true, stream: null, parked: [] },
-    ...{ layers: new Set(), copies: new Set(), blobs: new Map(), failures: new Map(), runs: new Map() },
+    ...named,
+    ...{ wipes: 0, processes: 1, over: new Set<string>(), isUp: true, stream: null, parked: [] },
+    ...{
+      layers: new Set(),
+      copies: new Set(),
+      memories: new Map(),
+      blobs: new Map(),
+      failures: new Map(),
+      runs: new Map(),
+    },
     later(run, delayMs, work) {
       const happen = () => {
         if (state.runs.get(run.assignment.leaseId) !== run || run.isFinished) return;

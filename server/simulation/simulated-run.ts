@@ -21,6 +21,10 @@ export interface RunPlace {
   readonly layers: Set<string>;
   /** Disks that came from other hosts, and may come again. */
   readonly copies: Set<string>;
+  /** Of which version the memory is that a layer or copy holds, if any. */
+  readonly memories: Map<string, number>;
+  /** Of the driver, where it keeps memory. */
+  readonly memoryVersion: number | null;
   readonly blobs: ReadonlyMap<string, Uint8Array>;
   /** How often the disk was lost. */
   readonly wipes: number;
@@ -48,10 +52,10 @@ export function beginRun(world: World, place: RunPlace, run: SimulatedRun): void
 /** Why the command does not even begin. That a disk or a source is missing is right only where a disk was lost. */
 function obstacleOf(
   world: World,
-  { name, blobs, layers, copies, wipes }: RunPlace,
+  { name, blobs, layers, copies, memories, memoryVersion, wipes }: RunPlace,
   run: SimulatedRun,
 ): RunResult | null {
-  const { base, fence, leaseId, sourceDigest } = run.assignment;
+  const { base, fence, leaseId, snapshot, sourceDigest } = run.assignment;
   if (run.reason !== null) return endedBy(run.reason);
   const isHeld = world.ledger.leases.get(leaseId)?.status === 'held';
   if (sourceDigest !== null && !blobs.has(sourceDigest)) {
@@ -62,6 +66,10 @@ function obstacleOf(
     if (wipes === 0 && isHeld) world.fail('I1', `the disk that fence ${fence} starts from was released`);
     return failed('snapshot_missing');
   }
+  if ('layerId' in base && base.snapshot === 'memory' && memories.get(base.layerId) !== memoryVersion)
+    world.fail('memory', `${name} has no memory from which fence ${fence} could go on`);
+  if (snapshot === 'memory' && memoryVersion === null)
+    world.fail('memory', `${name} is to keep the memory of fence ${fence}, and cannot`);
   return null;
 }
 
@@ -84,6 +92,7 @@ function startCommand(world: World, place: RunPlace, { run, script, failure }: C
   const { timeoutMs, fence } = run.assignment;
   run.isStarted = true;
   run.record.begun += 1;
+  if ('layerId' in run.assignment.base && run.assignment.base.snapshot === 'memory') world.stats.forks += 1;
   if (run.record.begun > 1) world.fail('I2', `the command of fence ${fence} was begun twice`);
   say(world, place, { run, event: { kind: 'started' } });
   const lines = linesOf(place, run, script);
@@ -125,9 +134,12 @@ export function finishRun(
   place: RunPlace,
   { run, result }: { run: SimulatedRun; result: RunResult },
 ): void {
-  const { sealAs } = run.assignment;
+  const { sealAs, snapshot } = run.assignment;
   const isPass = result.outcome === 'exited' && result.exitCode === 0 && result.signal === null;
-  if (sealAs !== null && isPass) place.layers.add(sealAs);
+  if (sealAs !== null && isPass) {
+    place.layers.add(sealAs);
+    if (snapshot === 'memory' && place.memoryVersion !== null) place.memories.set(sealAs, place.memoryVersion);
+  }
   run.isFinished = true;
   say(world, place, { run, event: { kind: 'finished', result } });
 }

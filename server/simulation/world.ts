@@ -61,12 +61,24 @@ export interface Stats {
   readonly late: number;
   /** Disks that were brought to another host. */
   readonly copies: number;
+  /** Runs that went on from the memory of another. */
+  readonly forks: number;
   readonly leaseLosses: number;
 }
 
 export const noStats: Stats = {
   ...{ simulatedMs: 0, events: 0, statements: 0, commits: 0, builds: 0, jobs: 0, cancels: 0 },
-  ...{ crashes: 0, hostCrashes: 0, partitions: 0, dropped: 0, duplicated: 0, late: 0, copies: 0, leaseLosses: 0 },
+  ...{
+    crashes: 0,
+    hostCrashes: 0,
+    partitions: 0,
+    dropped: 0,
+    duplicated: 0,
+    late: 0,
+    copies: 0,
+    forks: 0,
+    leaseLosses: 0,
+  },
 };
 
 /** How well the world outside of the processes does at the moment. */

@@ -39,6 +39,18 @@ export const bugs: readonly Bug[] = [
     replace: '"released_at" is not null',
     by: 'false',
   },
+  {
+    what: 'takes every host for one that keeps memory',
+    breaks: 'memory',
+    replace: '"hosts"."memory_snapshots"',
+    by: 'true as "memory_snapshots"',
+  },
+  {
+    what: 'brings memory to drivers of another version',
+    breaks: 'memory',
+    replace: "coalesce(parents.snapshot = 'memory', false)",
+    by: 'false',
+  },
 ];
 
 /** The session of a control plane that has the bug. `onPlanted` is called wherever it is. */
