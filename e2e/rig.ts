@@ -21,8 +21,11 @@ export interface Rig {
   readonly env: Readonly<Record<string, string>>;
   /** `caisson up`, when it serves. */
   up(words?: readonly string[], options?: Pick<ProgramOptions, 'tree'>): Promise<Up>;
-  /** `caisson host`, when it listens: on the socket in the data directory, or on a network with a data directory of its own. */
-  host(options?: Pick<ProgramOptions, 'tree'> & { readonly network?: HostNetwork }): Promise<Host>;
+  /**
+   * `caisson host`, when it listens: on the socket in the data directory, or, `isApart`, in a directory of its own, or on a network,
+   * in a directory of its own as well.
+   */
+  host(options?: HostOptions): Promise<Host>;
   /** Any other command. */
   start(words: readonly string[], options?: Omit<ProgramOptions, 'env'>): Program;
   /** Ends what still runs and checks that nothing of it is left on the machine. */
@@ -30,6 +33,8 @@ export interface Rig {
   /** Ends what still runs, checks that nothing of the installation is left on the machine, and removes its directory. */
   end(): Promise<void>;
 }
+
+type HostOptions = Pick<ProgramOptions, 'tree'> & { readonly network?: HostNetwork; readonly isApart?: boolean };
 
 export interface Up extends Program {
   readonly url: string;
@@ -93,12 +98,13 @@ export async function startRig(env: Readonly<Record<string, string>> = {}): Prom
       const { url } = await program.event('up');
       return { ...program, url: String(url), builds: openBuilds(String(url), token) };
     },
-    async host({ network, ...options } = {}) {
-      if (network === undefined) return startHost(dataDir, [], options);
+    async host({ network, isApart = network !== undefined, ...options } = {}) {
+      if (!isApart) return startHost(dataDir, [], options);
       const own = await mkdtemp(join(tmpdir(), 'caisson-e2e-host-'));
       otherDirs.push(own);
       await mkdir(join(own, 'host'), { mode: 0o711 });
       await seedImage(join(own, 'host'));
+      if (network === undefined) return startHost(own, [], options);
       return startHost(own, ['--listen', network.where], { ...options, netns: network.netns });
     },
     async end() {

@@ -19,6 +19,8 @@ export interface HostConfig {
   readonly resolvers: readonly string[] | null;
   /** CAISSON_DISK_BUDGET_GIB: what images, sources and sealed disks may take together. */
   readonly diskBudgetBytes: number;
+  /** CAISSON_HOST_MEMORY_GIB: what capsules may take together, as far as jobs are given to this host; null for all there is. */
+  readonly memoryBytes: number | null;
   /** CAISSON_BLANK_CAPSULES: most containers kept started ahead of need; null for what fits the machine. */
   readonly blankCapsules: number | null;
 }
@@ -37,7 +39,8 @@ export function readHostConfig(env: Environment): HostConfig {
     imageAliases: { ...builtInAliases, ...readAliases(env.CAISSON_IMAGE_ALIASES) },
     egressAllow: list(env.CAISSON_EGRESS_ALLOW),
     resolvers: env.CAISSON_RESOLVERS ? list(env.CAISSON_RESOLVERS) : null,
-    diskBudgetBytes: readGib(env.CAISSON_DISK_BUDGET_GIB) * 2 ** 30,
+    diskBudgetBytes: readGib('CAISSON_DISK_BUDGET_GIB', env.CAISSON_DISK_BUDGET_GIB || defaultDiskBudgetGib),
+    memoryBytes: env.CAISSON_HOST_MEMORY_GIB ? readGib('CAISSON_HOST_MEMORY_GIB', env.CAISSON_HOST_MEMORY_GIB) : null,
     blankCapsules: env.CAISSON_BLANK_CAPSULES ? readCount(env.CAISSON_BLANK_CAPSULES) : null,
   };
 }
@@ -72,9 +75,9 @@ function readCount(text: string): number {
   throw new AppError('invalid_config', `CAISSON_BLANK_CAPSULES is ${text}; it must be a whole number, 0 for none`);
 }
 
-function readGib(text: string | undefined): number {
-  const gib = Number(text || defaultDiskBudgetGib);
-  if (!(gib > 0))
-    throw new AppError('invalid_config', `CAISSON_DISK_BUDGET_GIB is ${text}; it must be a positive number`);
-  return gib;
+/** In bytes. */
+function readGib(name: string, text: string | number): number {
+  const gib = Number(text);
+  if (!(gib > 0)) throw new AppError('invalid_config', `${name} is ${text}; it must be a positive number`);
+  return gib * 2 ** 30;
 }

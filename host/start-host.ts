@@ -81,7 +81,7 @@ async function startWith(
   await clearToolDrafts(dataDir);
   const toolsLayer = onceSucceeded(() => createToolsLayer({ dataDir, ...tools }));
   const provisioner = makeProvisioner({ driver, layers, images, sources, tools: toolsLayer });
-  const description = await describe(dataDir, driver);
+  const description = await describe(dataDir, driver, config);
   const host = await createHost({ description, dataDir, driver, layers, sources, provisioner, warn });
   return {
     ...host,
@@ -99,7 +99,7 @@ async function startWith(
   };
 }
 
-async function describe(dataDir: string, driver: MachineDriver): Promise<HostDescription> {
+async function describe(dataDir: string, driver: MachineDriver, { memoryBytes }: HostConfig): Promise<HostDescription> {
   const disk = await statfs(dataDir);
   return {
     hostId: await readHostId(dataDir),
@@ -107,7 +107,7 @@ async function describe(dataDir: string, driver: MachineDriver): Promise<HostDes
     driver: driver.capabilities,
     capacity: {
       cpus: availableParallelism() * cpuOvercommit,
-      memoryBytes: Math.max(leastMemoryBytes, totalmem()),
+      memoryBytes: memoryBytes ?? Math.max(leastMemoryBytes, totalmem()),
       diskBytes: Math.max(leastDiskBytes, disk.bavail * disk.bsize),
     },
   };
