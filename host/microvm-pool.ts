@@ -35,8 +35,8 @@ export function mostWarmClones(): number {
 
 /** For any machine of this shape and processor time. */
 export function blankKind({ shape, egress }: Pick<MachineKind, 'shape' | 'egress'>): CloneKind {
-  const [vesselShape, { cpus }] = [vesselShapeOf({ shape, egress }, 0), shape];
-  return { name: JSON.stringify([vesselShape, cpus]), shape: vesselShape, cpus, machine: null };
+  const vessel = vesselShapeOf({ shape, egress }, 0);
+  return { name: JSON.stringify([vessel, shape.cpus]), shape: vessel, cpus: shape.cpus, machine: null };
 }
 
 /**

@@ -38,6 +38,7 @@ interface Shelf<Kind, Item> {
   readonly ready: Item[];
   /** When items were asked for within the last second. */
   readonly askedAtMs: number[];
+  /** Since when it has been asked for, without long pauses. */
   firstAskedAtMs: number;
   lastAskedAtMs: number;
   /** Most that were asked for within one second, lately. */
@@ -107,7 +108,7 @@ function shelfOf<Kind, Item>({ options, shelves }: PoolState<Kind, Item>, kind: 
   const name = options.nameOf(kind);
   const never = Number.NEGATIVE_INFINITY;
   const shelf = shelves.get(name) ?? {
-    ...{ kind, ready: [], askedAtMs: [], firstAskedAtMs: performance.now(), lastAskedAtMs: never },
+    ...{ kind, ready: [], askedAtMs: [], firstAskedAtMs: never, lastAskedAtMs: never },
     ...{ peak: 0, peakAtMs: never, hasFailed: false },
   };
   shelves.set(name, shelf);
@@ -117,6 +118,7 @@ function shelfOf<Kind, Item>({ options, shelves }: PoolState<Kind, Item>, kind: 
 function noteDemand<Kind, Item>(state: PoolState<Kind, Item>, shelf: Shelf<Kind, Item>): void {
   const nowMs = performance.now();
   state.lastTakeMs = nowMs;
+  if (nowMs - shelf.lastAskedAtMs > memoryMs) shelf.firstAskedAtMs = nowMs;
   shelf.lastAskedAtMs = nowMs;
   shelf.hasFailed = false;
   shelf.askedAtMs.push(nowMs);
