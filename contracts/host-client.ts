@@ -1,5 +1,5 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
-import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { AppError } from './app-error.ts';
 import { isErrorCode } from './error-table.ts';
 import { connectTo, type HostAddress } from './host-address.ts';
@@ -33,9 +33,8 @@ export function connectHost(address: HostAddress): RemoteHost {
   }
 
   async function upload(stream: ClientHttp2Stream, bytes: AsyncIterable<Uint8Array>): Promise<void> {
-    Readable.from(bytes)
-      .on('error', (error) => stream.destroy(error))
-      .pipe(stream);
+    // What fails to come ends the stream, and an answer that comes early lets go of the rest.
+    pipeline(bytes, stream).catch(() => {});
     await readReply(stream);
   }
 

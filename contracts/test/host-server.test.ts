@@ -4,8 +4,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
+import { AppError } from '../app-error.ts';
 import { type HostAddress, readHostAddress } from '../host-address.ts';
-import type { HostApi } from '../host-api.ts';
+import type { HostApi, LayerUpload } from '../host-api.ts';
 import { connectHost } from '../host-client.ts';
 import { serveHostApi } from '../host-server.ts';
 
@@ -84,4 +85,84 @@ test('a call to a server that takes connections and says nothing ends', async ()
   await once(silent, 'listening');
   cleanups.push(() => void silent.close());
   await expect(connect({ kind: 'socket', path }).heartbeat()).rejects.toThrow();
+});
+
+async function bytesOf(bytes: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = [];
+  for await (const part of bytes) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+async function* pieces(...texts: readonly string[]): AsyncIterable<Uint8Array> {
+  for (const text of texts) yield Buffer.from(text);
+}
+
+const layer: LayerUpload = {
+  ...{ copyId: 'copy-1', kind: 'sealed', driver: 'container', below: ['copy-0'], digest: 'd', isForMemory: true },
+};
+
+async function served(calls: Partial<HostApi>): Promise<HostApi> {
+  const path = await socketPath();
+  const server = await serveHostApi(calls as HostApi, { kind: 'socket', path });
+  cleanups.push(() => server.close());
+  return connect({ kind: 'socket', path });
+}
+
+test('layers go over the wire in both directions', async () => {
+  const taken: unknown[] = [];
+  const host = await served({
+    describeLayer: async (layerId) => (layerId === 'known' ? [layer] : null),
+    hasLayer: async (copyId) => copyId === 'copy-1',
+    readLayer: (copyId) => pieces('the bytes', ' of ', copyId),
+    putLayer: async (upload, bytes) => void taken.push(upload, await bytesOf(bytes)),
+  });
+  expect(await host.describeLayer('known')).toEqual([layer]);
+  expect(await host.describeLayer('other')).toBe(null);
+  expect([await host.hasLayer('copy-1'), await host.hasLayer('copy-2')]).toEqual([true, false]);
+  expect(await bytesOf(host.readLayer('copy-1'))).toBe('the bytes of copy-1');
+  await host.putLayer(layer, pieces('a', 'b'));
+  expect(taken).toEqual([layer, 'ab']);
+});
+
+test('a layer that is refused is refused with its code, one that breaks off is not taken for whole', async () => {
+  const host = await served({
+    async *readLayer(copyId) {
+      if (copyId === 'none') throw new AppError('snapshot_missing', 'not here');
+      yield Buffer.from('the first half');
+      throw new Error('the disk died');
+    },
+    putLayer: () => Promise.reject(new AppError('snapshot_failed', 'another processor')),
+  });
+  await expect(bytesOf(host.readLayer('none'))).rejects.toMatchObject({ code: 'snapshot_missing' });
+  await expect(bytesOf(host.readLayer('half'))).rejects.toThrow();
+  const isOver = Promise.withResolvers<void>();
+  async function* endless(): AsyncIterable<Uint8Array> {
+    try {
+      for (;;) yield Buffer.alloc(2 ** 16);
+    } finally {
+      isOver.resolve();
+    }
+  }
+  await expect(host.putLayer(layer, endless())).rejects.toMatchObject({ code: 'snapshot_failed' });
+  await isOver.promise;
+  async function* torn(): AsyncIterable<Uint8Array> {
+    yield Buffer.from('the first half');
+    throw new Error('no more');
+  }
+  await expect(host.putLayer(layer, torn())).rejects.toThrow();
+});
+
+test('who stops reading a layer stops whoever packs it', async () => {
+  const isOver = Promise.withResolvers<void>();
+  const host = await served({
+    async *readLayer() {
+      try {
+        for (;;) yield Buffer.alloc(2 ** 16);
+      } finally {
+        isOver.resolve();
+      }
+    },
+  });
+  for await (const _ of host.readLayer('copy-1')) break;
+  await isOver.promise;
 });
