@@ -6,6 +6,7 @@ import { exists } from './exists.ts';
 import { checkName, type Layer, type LayerMeta, writeNewLayer, writeUsedAt } from './layer-record.ts';
 import { inTurn, type LayerState } from './layer-state.ts';
 import { removeTree } from './layer-tree.ts';
+import { orUndo } from './or-undo.ts';
 
 /** Puts a layer's content into the empty directory `diffDir`; `scratchDir` is for its own work and goes away afterwards. */
 export type FillLayer = (diffDir: string, scratchDir: string) => Promise<void>;
@@ -20,7 +21,7 @@ export async function addLayer(state: LayerState, layer: NewLayer, fill: FillLay
   if (state.layers.has(layerId)) return;
   const tempDir = join(state.root, `.tmp-${kind}-${randomUUID()}`);
   const meta: LayerMeta = { ...layer, sizeBytes: null, bootId: state.bootId };
-  try {
+  const make = async () => {
     await fillNew(tempDir, fill);
     crashPoint('layer.filled');
     await writeNewLayer(tempDir, meta);
@@ -28,10 +29,8 @@ export async function addLayer(state: LayerState, layer: NewLayer, fill: FillLay
       if (state.layers.has(layerId)) await removeTree(tempDir);
       else await publishLayer(state, tempDir, meta);
     });
-  } catch (error) {
-    await removeTree(tempDir);
-    throw error;
-  }
+  };
+  await orUndo(make, () => removeTree(tempDir));
 }
 
 async function fillNew(tempDir: string, fill: FillLayer): Promise<void> {

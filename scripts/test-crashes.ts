@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Reporter, TestCase, TestModule } from 'vitest/node';
+import type { Reporter, TestModule } from 'vitest/node';
 import { currentCommit } from '../bench/machine-facts.ts';
 
 declare module 'vitest' {
@@ -12,19 +12,25 @@ declare module 'vitest' {
 
 const directory = join(import.meta.dirname, '../bench/results');
 
-/** Keeps what a whole file of crash points killed and saw: `bench/results/crash-points-<package>.json`. */
+/** The file of a package's own points; what other files kill at counts when it ran too. */
+const ownFile = 'crash-points.test.ts';
+
+/** Keeps what the crash points of a package killed and saw: `bench/results/crash-points-<package>.json`. */
 export default class TestCrashes implements Reporter {
   async onTestRunEnd(modules: readonly TestModule[]): Promise<void> {
-    for (const module of modules) {
+    const whole = modules.filter((module) => {
       const tests = [...module.children.allTests()];
       const isWhole = tests.every((test) => ['passed', 'failed'].includes(test.result().state));
-      if (isWhole && tests.some((test) => test.meta().killedAt !== undefined)) await keep(module, tests);
-    }
+      return isWhole && tests.some((test) => test.meta().killedAt !== undefined);
+    });
+    const packages = Map.groupBy(whole, (module) => module.relativeModuleId.split('/')[0] ?? '');
+    for (const [name, files] of packages)
+      if (files.some((module) => module.relativeModuleId.endsWith(ownFile))) await keep(name, files);
   }
 }
 
-async function keep(module: TestModule, tests: readonly TestCase[]): Promise<void> {
-  const name = module.relativeModuleId.split('/')[0];
+async function keep(name: string, modules: readonly TestModule[]): Promise<void> {
+  const tests = modules.flatMap((module) => [...module.children.allTests()]);
   const kills = tests.flatMap((test) => test.meta().killedAt ?? []);
   const points = [...Map.groupBy(kills, ({ point }) => point)].map(([point, at]) => ({ point, kills: at.length }));
   const report = {
@@ -33,7 +39,7 @@ async function keep(module: TestModule, tests: readonly TestCase[]): Promise<voi
     crashPoints: points.length,
     kills: kills.length,
     violations: tests.filter((test) => test.result().state === 'failed').length,
-    seconds: Math.round(module.diagnostic().duration / 1000),
+    seconds: Math.round(modules.reduce((sum, module) => sum + module.diagnostic().duration, 0) / 1000),
   };
   mkdirSync(directory, { recursive: true });
   const path = join(directory, `crash-points-${name}.json`);

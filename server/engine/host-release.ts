@@ -1,4 +1,5 @@
 import { crashPoint } from '@caisson/contracts/crash-point';
+import { sql } from 'kysely';
 import type { Link } from './host-link.ts';
 import type { LoopSpec } from './loop.ts';
 
@@ -12,38 +13,31 @@ export function releaseLoop(link: Link): LoopSpec {
     name: 'release',
     everyMs: lookAgainMs,
     async run(signal) {
-      const layers = await deps.db
-        .selectFrom('layers')
-        .select('id')
-        .where('host_id', '=', hostId)
-        .where('released_at', 'is not', null)
-        .limit(mostAtOnce)
-        .execute();
-      for (const { id } of layers) {
+      for (const { layer_id, is_copy } of await loadReleased(link)) {
         if (signal.aborted) return;
-        await host.releaseLayer(id);
+        await host.releaseLayer(layer_id);
         crashPoint('release.told');
-        await deps.db.deleteFrom('layers').where('id', '=', id).execute();
+        const row = is_copy
+          ? deps.db.deleteFrom('layer_copies').where('layer_id', '=', layer_id).where('host_id', '=', hostId)
+          : deps.db.deleteFrom('layers').where('id', '=', layer_id);
+        await row.execute();
       }
-      await releaseCopies(link, signal);
     },
   };
 }
 
-/** Copies of layers that are released. One that is on its way meanwhile goes as any that nobody uses. */
-async function releaseCopies({ deps, host, hostId }: Link, signal: AbortSignal): Promise<void> {
-  const copies = await deps.db
-    .selectFrom('layer_copies')
-    .leftJoin('layers', (join) => join.onRef('layers.id', '=', 'layer_id').on('released_at', 'is', null))
-    .select('layer_id')
-    .where('layer_copies.host_id', '=', hostId)
-    .where('layers.id', 'is', null)
-    .limit(mostAtOnce)
-    .execute();
-  for (const { layer_id } of copies) {
-    if (signal.aborted) return;
-    await host.releaseLayer(layer_id);
-    crashPoint('copy.released');
-    await deps.db.deleteFrom('layer_copies').where('layer_id', '=', layer_id).where('host_id', '=', hostId).execute();
-  }
+interface ReleasedLayer {
+  readonly layer_id: string;
+  readonly is_copy: boolean;
+}
+
+/** A copy is released with what it is a copy of; one that is on its way meanwhile goes as any that nobody uses. */
+async function loadReleased({ deps, hostId }: Link): Promise<readonly ReleasedLayer[]> {
+  const { rows } = await sql<ReleasedLayer>`
+    select id as layer_id, false as is_copy from layers where host_id = ${hostId} and released_at is not null
+    union all
+    select layer_id, true from layer_copies where host_id = ${hostId}
+      and not exists (select from layers where id = layer_id and released_at is null)
+    limit ${mostAtOnce}`.execute(deps.db);
+  return rows;
 }

@@ -16,12 +16,17 @@ const timeoutMs = 60_000;
 const patience = { timeout: timeoutMs, interval: 100 };
 const forks = ['one', 'two'];
 
-const points = (await crashPointsIn(new URL('../engine/', import.meta.url))).filter((name) => name.startsWith('copy.'));
+const found = await crashPointsIn(new URL('../engine/', import.meta.url));
+/** Every one on the way there, and when it is over, for the disk or its copy. */
+const crashes = [
+  ...found.filter((point) => point.startsWith('copy.')).map((point) => ({ point, hit: 1 })),
+  ...[1, 2].map((hit) => ({ point: 'release.told', hit })),
+];
 
-test.for(points)(
-  'a control plane killed at %s brings a disk to its other host all the same',
+test.for(crashes)(
+  'a control plane killed at $point (time $hit) brings a disk to its other host all the same',
   { timeout: 2 * timeoutMs },
-  async (point, { task }) => {
+  async (crashAt, { task }) => {
     const directory = await mkdtemp(join(tmpdir(), 'caisson-crash-'));
     const { connectionString, drop } = await freshDatabase();
     const { db, close } = openDatabase(connectionString, 2);
@@ -32,14 +37,14 @@ test.for(points)(
     const hostSockets = hosts.map((_, index) => join(directory, String(index)));
     const settings = { connectionString, hostSockets, blobDir: join(directory, 'blobs') };
     const scope = await addPipeline(db);
-    const plane = await startPlane({ ...settings, crashAt: { point, hit: 1 } });
+    const plane = await startPlane({ ...settings, crashAt });
     const waits = setInterval(() => void letTimePass(db), 200);
     try {
       plane.build(
         newBuildOf(scope, { pipelineIr: ir({ base: ['base'], one: ['one', 'base'], two: ['two', 'base'] }) }),
       );
       expect(await plane.ended).toBe('SIGKILL');
-      task.meta.killedAt = [{ point, hit: 1 }];
+      task.meta.killedAt = [crashAt];
       const next = await startPlane({ ...settings, crashAt: null });
       try {
         await expect
