@@ -10,6 +10,7 @@ import { makeDataDir } from './driver-rig.ts';
 import { leaveNothing } from './nothing-left.ts';
 import { smallSpec } from './small-spec.ts';
 import { runInside } from './test-driver.ts';
+import { cacheDir } from './test-kit.ts';
 
 /** What a capsule is to the next host, if its host was killed in this scene at this point. */
 type Fate = 'is gone' | 'runs' | 'sleeps';
@@ -19,7 +20,7 @@ export type Scene = 'create' | 'fitted' | 'snapshot' | 'suspend';
 /** Those in which the host is killed before its capsule does anything. */
 const creations: readonly Scene[] = ['create', 'fitted'];
 
-interface CrashCase {
+export interface CrashCase {
   readonly scene: Scene;
   readonly point: string;
   readonly fate: Fate;
@@ -30,9 +31,12 @@ interface CrashSuite {
   /** Null when the driver can be tested here. */
   readonly problem: string | null;
   readonly open: (options: { readonly dataDir: string }) => Promise<MachineDriver>;
+  /** Together they come by every point. */
   readonly cases: readonly CrashCase[];
   /** Where what runs the capsule is killed instead of the host. */
   readonly losses?: readonly CrashCase[];
+  /** Which of both are tried; all unless told. */
+  readonly isTried?: (each: CrashCase) => boolean;
   /** Makes a case come by its point. */
   readonly prepare?: (dataDir: string, each: CrashCase) => Promise<void>;
 }
@@ -45,7 +49,8 @@ export function crashCases(scenes: Readonly<Partial<Record<Scene, Fates>>>): rea
 }
 
 /** Kills a host, or what runs its capsule, at each point of creating a capsule, keeping its memory and waking it. */
-export function memoryCrashSuite({ driver: name, problem, open, cases, losses = [], prepare }: CrashSuite): void {
+export function memoryCrashSuite(suite: CrashSuite): void {
+  const { driver: name, problem, open, cases, losses = [], prepare, isTried = () => true } = suite;
   describe.skipIf(problem !== null)(`capsules of the ${name} driver`, () => {
     let dataDir = '';
     let imageDir = '';
@@ -62,25 +67,28 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
       expect(new Set(cases.map(({ point }) => point))).toEqual(new Set(points));
     });
 
-    it.each(cases)('whose host is killed at $point ($scene): the next one finds that it $fate', async (each) => {
-      await prepare?.(dataDir, each);
-      expect(await runHost(each, 'host')).toEqual([null, 'SIGKILL']);
-      const driver = await open({ dataDir });
-      const templates = await readdir(join(dataDir, 'templates')).catch(() => []);
-      expect(templates.filter((entry) => entry.endsWith('.new'))).toEqual([]);
-      const adopted = await driver.adopt('orphan');
-      expect(adopted !== null).toBe(each.fate === 'runs');
-      const machine =
-        each.fate === 'sleeps'
-          ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
-          : adopted;
-      if (machine && !creations.includes(each.scene)) await expectCounting(machine, '/dev/shm/count');
-      if (machine) expect(await runInside(machine, 'hostname')).toMatchObject({ stdout: 'orphan\n' });
-      await leaveDirectory(driver);
-    });
+    it.each(cases.filter(isTried))(
+      'whose host is killed at $point ($scene): the next one finds that it $fate',
+      async (each) => {
+        await prepare?.(dataDir, each);
+        expect(await runHost(each, 'host')).toEqual([null, 'SIGKILL']);
+        const driver = await open({ dataDir });
+        const templates = await readdir(join(dataDir, 'templates')).catch(() => []);
+        expect(templates.filter((entry) => entry.endsWith('.new'))).toEqual([]);
+        const adopted = await driver.adopt('orphan');
+        expect(adopted !== null).toBe(each.fate === 'runs');
+        const machine =
+          each.fate === 'sleeps'
+            ? await driver.memory?.wake(smallSpec('orphan', imageDir, { egress: 'internet' }))
+            : adopted;
+        if (machine && !creations.includes(each.scene)) await expectCounting(machine, '/dev/shm/count');
+        if (machine) expect(await runInside(machine, 'hostname')).toMatchObject({ stdout: 'orphan\n' });
+        await leaveDirectory(driver);
+      },
+    );
 
     if (losses.length > 0)
-      it.each(losses)('whose machine is killed at $point ($scene) leave nothing', async (each) => {
+      it.each(losses.filter(isTried))('whose machine is killed at $point ($scene) leave nothing', async (each) => {
         expect(await runHost(each, 'qemu')).toEqual([0, null]);
         await leaveDirectory(await open({ dataDir }));
       });
@@ -94,7 +102,8 @@ export function memoryCrashSuite({ driver: name, problem, open, cases, losses = 
       const childPath = join(import.meta.dirname, 'memory-host-child.ts');
       const places = ['--driver', name, '--data-dir', dataDir, '--image', imageDir];
       const words = [...places, '--scene', scene, '--die-at', point, '--victim', victim];
-      const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+      const env = { ...process.env, NODE_COMPILE_CACHE: join(cacheDir, 'compiled') };
+      const child = spawn(process.execPath, [childPath, ...words], { stdio: ['ignore', 'ignore', 'inherit'], env });
       return once(child, 'exit');
     }
   });

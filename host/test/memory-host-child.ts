@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { watchCrashPoints } from '@caisson/contracts/crash-point';
@@ -22,32 +23,46 @@ const { values } = parseArgs({
 const { 'data-dir': dataDir, image, 'die-at': dieAt, victim, scene } = values;
 const stateFile = join(dataDir, 'capsules/orphan/state.json');
 let hasTaken = false;
+let hasKilled = false;
 watchCrashPoints((name) => {
   hasTaken ||= name === 'microvm.fitted-taken';
   if (name !== dieAt) return;
   // Others come by before it does.
   if (scene === 'fitted' && !hasTaken && !name.startsWith('microvm.fitted')) return;
   process.kill(victim === 'host' ? process.pid : JSON.parse(readFileSync(stateFile, 'utf8')).process.pid, 'SIGKILL');
+  hasKilled = true;
 });
 const driver = await open();
 const spec = smallSpec('orphan', image, { egress: 'internet' });
-const machine = await driver.create(spec);
-const script = 'i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo $i; sleep 0.05; done';
-const counting = await machine.guest.exec({
-  argv: ['/bin/sh', '-c', script],
-  env: { PATH: '/bin' },
-  cwd: '/',
-  processId: 7,
-});
-// Whoever looks finds that it counts already.
-for await (const _ of counting.output()) break;
+const beginning = startCounting();
+// One that is killed would keep nothing of what it compiled for the next.
+flushCompileCache();
 if (scene === 'none') {
+  await beginning;
   console.log('ready');
   setInterval(() => {}, 1_000);
 } else {
-  await play().catch(() => {});
+  const played = beginning.then(play);
+  const error = await played.then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (!hasKilled && error !== null) throw error;
   await driver.destroy('orphan');
-  process.exit(0);
+  process.exit(hasKilled ? 0 : 3);
+}
+
+async function startCounting(): Promise<void> {
+  const machine = await driver.create(spec);
+  const script = 'i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; echo $i; sleep 0.05; done';
+  const counting = await machine.guest.exec({
+    argv: ['/bin/sh', '-c', script],
+    env: { PATH: '/bin' },
+    cwd: '/',
+    processId: 7,
+  });
+  // Whoever looks finds that it counts already.
+  for await (const _ of counting.output()) break;
 }
 
 async function open(): Promise<MachineDriver> {

@@ -4,18 +4,22 @@ import type { Machine, MemorySnapshots } from '../machine-driver.ts';
 import type { DriverUnderTest } from './driver-rig.ts';
 import { runInside as runBriefly } from './test-driver.ts';
 
-/** Hashes what is on its heap every time it is asked, and counts all the while. */
-const program = `
+/** Hashes what is on its heap every time it is asked, and counts all the while. It starts no program to wait: twenty of it run at once. */
+const program = (heapBytes: number) => `
+mkfifo /dev/shm/ask /dev/shm/answer
+exec 9<> /dev/shm/ask
 i=0
-heap=$(head -c 500000 /dev/urandom | base64 -w 0)
+heap=$(head -c ${heapBytes} /dev/urandom | base64 -w 0)
 echo "$heap" | md5sum > /root/heap
 while :; do
   i=$((i+1)); echo $i > /dev/shm/count
-  if [ -e /dev/shm/ask ]; then rm /dev/shm/ask; echo "$heap" | md5sum > /dev/shm/new; mv /dev/shm/new /dev/shm/answer; fi
-  sleep 0.02
+  asked=; read -t 0.05 -u 9 asked
+  [ -z "$asked" ] || echo "$heap" | md5sum > /dev/shm/answer
 done`;
 const ask =
-  'touch /dev/shm/ask; while [ ! -e /dev/shm/answer ]; do sleep 0.02; done; cmp /dev/shm/answer /root/heap && rm /dev/shm/answer';
+  'echo now > /dev/shm/ask; read sum < /dev/shm/answer; read kept < /root/heap; [ -n "$sum" ] && [ "$sum" = "$kept" ]';
+/** While it is written it may be empty. */
+const count = 'until read count < /dev/shm/count; do :; done; echo $count';
 
 interface MemorySuite {
   readonly name: string;
@@ -24,10 +28,12 @@ interface MemorySuite {
   readonly open: () => Promise<DriverUnderTest>;
   /** Prints what no two of these capsules have in common. */
   readonly identity: string;
+  /** How much is on tmpfs and on disk: twice as much that stays, and once as much that changes with every round. */
+  readonly sizeBytes: number;
 }
 
 /** What every body of `MemorySnapshots` keeps, over many rounds and in many forks. */
-export function memorySuite({ name, problem, open, identity }: MemorySuite): void {
+export function memorySuite({ name, problem, open, identity, sizeBytes }: MemorySuite): void {
   describe.skipIf(problem !== null)(`the memory of a capsule of the ${name} driver`, () => {
     let test: DriverUnderTest;
     let memory: MemorySnapshots;
@@ -40,36 +46,28 @@ export function memorySuite({ name, problem, open, identity }: MemorySuite): voi
 
     it('comes back ten times as it was: heap, tmpfs, disk, pages that became zero, and a process that counts on', async () => {
       let machine = await test.driver.create(test.spec('sleeper'));
-      await start(machine);
-      await runInside(
-        machine,
-        'head -c 2000000 /dev/urandom > /dev/shm/noise; head -c 2000000 /dev/zero > /dev/shm/zeros',
-      );
-      await runInside(
-        machine,
-        'head -c 2000000 /dev/urandom > /root/file; md5sum /dev/shm/noise /root/file > /root/sums',
-      );
+      await start(machine, sizeBytes);
+      await runInside(machine, filling(2 * sizeBytes));
       const id = await runInside(machine, identity);
-      let count = 0;
+      let counted = 0;
       for (let round = 0; round < 10; round++) {
         // What was random in one round is zero in the next: pages of zeros must not come back as they were.
         const [from, to] = round % 2 === 0 ? ['zero', 'urandom'] : ['urandom', 'zero'];
         await runInside(
           machine,
-          `head -c 1000000 /dev/${from} > /dev/shm/changing; head -c 1000000 /dev/${to} > /root/changing`,
+          `head -c ${sizeBytes} /dev/${from} > /dev/shm/changing; head -c ${sizeBytes} /dev/${to} > /root/changing
+          md5sum /dev/shm/changing /root/changing > /root/changed`,
         );
-        await runInside(machine, 'md5sum /dev/shm/changing /root/changing > /root/changed');
         await memory.suspend('sleeper');
         expect(await machine.died).toMatchObject({ detail: 'the host stopped it' });
         expect(await test.driver.adopt('sleeper')).toBeNull();
         machine = await memory.wake(test.spec('sleeper'));
-        expect(await runInside(machine, 'md5sum -c /root/sums /root/changed > /dev/null')).toMatchObject({
-          exitCode: 0,
-        });
-        expect(await runInside(machine, ask)).toMatchObject({ exitCode: 0 });
-        const now = Number((await runInside(machine, 'until grep . /dev/shm/count; do :; done')).stdout);
-        expect(now).toBeGreaterThan(count);
-        count = now;
+        const whole = await runInside(
+          machine,
+          `md5sum -c /root/sums /root/changed > /dev/null && ${ask} && { ${count}; }`,
+        );
+        expect(Number(whole.stdout)).toBeGreaterThan(counted);
+        counted = Number(whole.stdout);
       }
       expect((await runInside(machine, identity)).stdout).toBe(id.stdout);
       expect(await runInside(machine, 'hostname')).toMatchObject({ stdout: 'sleeper\n' });
@@ -83,7 +81,7 @@ export function memorySuite({ name, problem, open, identity }: MemorySuite): voi
 
     it('goes on in twenty forks at once, each on its own, while the machine it is of goes on as well', async () => {
       const base = await test.driver.create(test.spec('base'));
-      await start(base);
+      await start(base, sizeBytes);
       const snapshot = join(test.dataDir, 'snapshot');
       await memory.snapshot('base', snapshot);
       const layers = [snapshot, test.imageDir];
@@ -125,7 +123,15 @@ async function runInside(machine: Machine, script: string) {
   return output;
 }
 
-async function start(machine: Machine): Promise<void> {
-  await machine.guest.exec({ argv: ['/bin/sh', '-c', program], env: { PATH: '/bin' }, cwd: '/', processId: 7 });
-  expect(await runInside(machine, ask)).toMatchObject({ exitCode: 0 });
+function filling(bytes: number): string {
+  return `head -c ${bytes} /dev/urandom > /dev/shm/noise; head -c ${bytes} /dev/zero > /dev/shm/zeros
+    head -c ${bytes} /dev/urandom > /root/file; md5sum /dev/shm/noise /root/file > /root/sums`;
+}
+
+async function start(machine: Machine, sizeBytes: number): Promise<void> {
+  const argv = ['/bin/sh', '-c', program(sizeBytes / 2)] as const;
+  await machine.guest.exec({ argv, env: { PATH: '/bin' }, cwd: '/', processId: 7 });
+  expect(await runInside(machine, `until [ -s /root/heap ]; do sleep 0.05; done; ${ask}`)).toMatchObject({
+    exitCode: 0,
+  });
 }

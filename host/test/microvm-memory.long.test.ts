@@ -8,4 +8,5 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
 memorySuite({
   ...{ name: 'microvm', problem: await microvmProblem(), open: openMicrovmTestDriver },
   identity: 'cat /etc/machine-id',
+  sizeBytes: 1_000_000,
 });

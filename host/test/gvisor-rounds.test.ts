@@ -15,4 +15,5 @@ async function openRoomy(): Promise<TestDriver> {
 memorySuite({
   ...{ name: 'gvisor', problem: await gvisorProblem(), open: openRoomy },
   identity: 'cat /etc/hostname',
+  sizeBytes: 1_000_000,
 });
