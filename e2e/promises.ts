@@ -47,6 +47,10 @@ export const promises: readonly PromiseKept[] = [
         'the control plane is killed between any write and its effect':
           'a control plane killed at $point (time $hit) loses and repeats nothing',
       }),
+      ...by('server/test/crash-copies.test.ts', {
+        'the control plane is killed while a disk goes to another host':
+          'a control plane killed at $point (time $hit) brings a disk to its other host all the same',
+      }),
       ...by('host/test/crash-points.test.ts', {
         'the host is killed between any write and its effect':
           'a host killed at $title loses, repeats and leaves nothing',
@@ -122,6 +126,12 @@ export const promises: readonly PromiseKept[] = [
       ...by('e2e/partition-long.test.ts', {
         'the network is gone for longer than a lease, and the host comes back':
           'the jobs of hosts that fall silent for longer than a lease run elsewhere, and what comes back is fenced',
+      }),
+      ...by('server/test/engine-copies.test.ts', {
+        'the host that made a disk is gone, and the disk was brought to another one before':
+          'what was brought once can be brought again when the host that made it is gone',
+        'a host that cannot use the disk brought to it':
+          'a host that cannot use a disk is passed over, and the job loses no attempt',
       }),
       ...by('server/test/engine.test.ts', {
         'every message comes twice': 'output is stored once and in order, also when the host repeats it',
@@ -210,7 +220,8 @@ export const promises: readonly PromiseKept[] = [
   },
   {
     id: 'archives',
-    promise: 'A source archive or image writes nowhere but in its own tree, or is refused and leaves nothing.',
+    promise:
+      'A source archive, an image or the disk of another host writes nowhere but in its own tree, or is refused and leaves nothing.',
     faults: [
       ...by('host/test/source-hostile.test.ts', {
         'names with ..': 'a name that climbs',
@@ -233,6 +244,10 @@ export const promises: readonly PromiseKept[] = [
       ...by('host/test/source-store.test.ts', {
         'an archive that is not what its digest says': 'bytes that do not hash to the digest are refused and not kept',
         'an upload to the host that breaks off': 'an upload that breaks off leaves nothing',
+      }),
+      ...by('host/test/layer-copies.test.ts', {
+        'the disk of a hostile host': 'an archive of a hostile host writes nowhere else',
+        'the disk of another host, torn or of no use': 'a copy that cannot be used is refused and leaves nothing',
       }),
       ...by('host/test/image-registry.test.ts', {
         'a broken manifest or wrong digest of an image':
