@@ -23,7 +23,7 @@ test.each(bugs)(
     const spoilt = withBug(session, bug, () => {
       isPlanted = true;
     });
-    const { failures, seeds } = await runSeeds(spoilt, seedsFrom(1, fewSeeds), {
+    const { failures, seeds } = await runSeeds(spoilt, seedsFrom(bug.fromSeed ?? 1, fewSeeds), {
       mostFailures: 1,
       mostShrinkRuns,
     });
