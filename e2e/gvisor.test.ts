@@ -36,6 +36,7 @@ describe.skipIf(problem !== null)('with gVisor for every job', () => {
     const lines = await runToPass(rig, 'examples/hello', '--driver', 'gvisor');
     const said = lines.map(({ line }) => line);
     expect(said).toEqual(expect.arrayContaining(['built app with tools 1.0', 'hello from a caisson']));
+    expect(said.filter((line) => /on a kernel of gVisor of its own: runsc/.test(line))).toHaveLength(4);
     const proven = await readFile(join(rig.dataDir, 'host', 'gvisor-probe.json'), 'utf8');
     expect(JSON.parse(proven).label).toMatch(/^runsc .* \((systrap|ptrace)\)$/);
   });

@@ -187,7 +187,7 @@ function openDriver({ context, label, blanks, memory }: ContainerBody, programs:
   let isClosed = false;
   return {
     capabilities: { driver: 'container', runtime: label, memorySnapshots: memory !== null },
-    ...(memory === null ? {} : { memory }),
+    ...(memory === null ? {} : { memory, place: 'on a kernel of gVisor of its own' }),
     networkProblem: network.problem,
     networkReady: () => network.pool.filled(),
     blanksReady: async () => (await blanks?.filled()) ?? 0,

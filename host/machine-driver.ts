@@ -7,6 +7,8 @@ import type { GuestLink } from './guest-link.ts';
  */
 export interface MachineDriver {
   readonly capabilities: DriverCapabilities;
+  /** Where its capsules run, told in the log of every job; absent where it is what everybody has. */
+  readonly place?: string;
   /** Starts a capsule on a disk and waits until its agent answers. On any failure nothing is left behind. */
   create(spec: MachineSpec): Promise<Machine>;
   /** Takes up a capsule that outlived an earlier host process; null when it is not (or no longer) alive. */

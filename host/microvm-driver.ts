@@ -137,6 +137,7 @@ function openDriver(context: MicrovmContext): MicrovmDriver {
   const { kit, accelerator, live } = context;
   return {
     capabilities: { driver: 'microvm', runtime: `qemu ${kit.qemuVersion} (${accelerator})`, memorySnapshots: true },
+    place: 'in a virtual machine of its own',
     memory: microvmSnapshots(context),
     clonesReady: (spec) => clonesReady(context, spec),
     qemuPid: (capsuleId) => live.get(capsuleId)?.vessel.qemu.ref.pid ?? null,

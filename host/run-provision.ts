@@ -70,8 +70,7 @@ export function makeProvisioner(parts: ProvisionerParts): Provisioner {
       await discard(assignment.capsuleId);
       // Before anything is done in vain; elsewhere there may be such snapshots.
       if (assignment.snapshot === 'memory') memoryOf(driver, 'provision_failed');
-      const { driver: kind, runtime } = driver.capabilities;
-      if (kind === 'microvm') await note(`in a virtual machine of its own: ${runtime}`);
+      if (driver.place !== undefined) await note(`${driver.place}: ${driver.capabilities.runtime}`);
       const stack = await buildStack(parts, assignment, { note, signal });
       signal.throwIfAborted();
       crashPoint('provision.layered');
