@@ -80,8 +80,9 @@ async function findLayer(
   layerId: string,
 ): Promise<{ readonly host: HostApi; readonly stack: readonly LayerCopy[] }> {
   const { rows } = await sql<{ host_id: string }>`
-    select host_id from layers where id = ${layerId}
-    union all select host_id from layer_copies where layer_id = ${layerId} and arrived_at is not null`.execute(deps.db);
+    select host_id, false as is_copy from layers where id = ${layerId}
+    union all select host_id, true from layer_copies where layer_id = ${layerId} and arrived_at is not null
+    order by is_copy, host_id`.execute(deps.db);
   let why: unknown;
   for (const { host_id } of rows) {
     const host = deps.hosts.get(host_id);

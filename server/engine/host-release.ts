@@ -38,6 +38,7 @@ async function loadReleased({ deps, hostId }: Link): Promise<readonly ReleasedLa
     union all
     select layer_id, true from layer_copies where host_id = ${hostId}
       and not exists (select from layers where id = layer_id and released_at is null)
+    order by is_copy, layer_id
     limit ${mostAtOnce}`.execute(deps.db);
   return rows;
 }

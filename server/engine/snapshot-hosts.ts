@@ -31,7 +31,7 @@ export interface SnapshotRow {
 /** Jobs that wait for a host, the longest waiting first, each with where its disk is. */
 export function waitingJobs(tx: Tx, { copyAfterMs }: Pick<RunDefaults, 'copyAfterMs'>) {
   const copies = (which: RawBuilder<boolean>) => sql<string[]>`
-    array(select c.host_id::text from layer_copies c where c.layer_id = layers.id and ${which})`;
+    array(select c.host_id::text from layer_copies c where c.layer_id = layers.id and ${which} order by 1)`;
   const isRecent = sql<boolean>`c.refused_at > clock_timestamp() - ${refusalMs} * interval '1 millisecond'`;
   return tx
     .selectFrom('jobs')
