@@ -22,6 +22,8 @@ const { values } = parseArgs({
 });
 const { 'data-dir': dataDir, image, 'die-at': dieAt, victim, scene } = values;
 const stateFile = join(dataDir, 'capsules/orphan/state.json');
+// Whatever it waits for, a host has also something else to do.
+setInterval(() => {}, 1_000);
 let hasTaken = false;
 let hasKilled = false;
 watchCrashPoints((name) => {
@@ -40,7 +42,6 @@ flushCompileCache();
 if (scene === 'none') {
   await beginning;
   console.log('ready');
-  setInterval(() => {}, 1_000);
 } else {
   const played = beginning.then(play);
   const error = await played.then(

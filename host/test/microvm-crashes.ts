@@ -35,8 +35,8 @@ const sleeping: Fates = {
 const cases = crashCases({ create: creation, fitted: taking, snapshot: saving, suspend: sleeping });
 /** Where there is a QEMU for the host to lose. */
 const losses = cases.filter(({ scene, fate, point }) => {
-  if (scene === 'create') return fate === 'runs' || /claimed|disks-inserted/.test(point);
-  return scene !== 'fitted' && (fate === 'runs' || point === 'microvm.suspended');
+  if (scene === 'create' || scene === 'fitted') return fate === 'runs' || /claimed|disks-inserted/.test(point);
+  return fate === 'runs' || point === 'microvm.suspended';
 });
 
 /** Kills hosts, and machines, at the points of the microvm driver. */
