@@ -4,7 +4,7 @@ import { AppError } from './app-error.ts';
 import { isErrorCode } from './error-table.ts';
 import { connectTo, type HostAddress } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
-import { encodeLayerHeader, layerHeader } from './host-layer-header.ts';
+import { encodeLayerHeader, endTrailer, layerHeader } from './host-layer-header.ts';
 import { watchForSilence } from './host-silence.ts';
 import { decodeRecords } from './record-codec.ts';
 
@@ -35,7 +35,7 @@ export function connectHost(address: HostAddress): RemoteHost {
   async function upload(stream: ClientHttp2Stream, bytes: AsyncIterable<Uint8Array>): Promise<void> {
     // What fails to come ends the stream, and an answer that comes early lets go of the rest.
     pipeline(bytes, stream).catch(() => {});
-    await readReply(stream);
+    await readReply(stream).finally(() => stream.destroy());
   }
 
   async function call<T>(name: string, ...args: unknown[]): Promise<T> {
@@ -76,8 +76,13 @@ function statusOf(stream: ClientHttp2Stream): Promise<number> {
 async function* readLayer(stream: ClientHttp2Stream): AsyncIterable<Uint8Array> {
   const status = statusOf(stream);
   stream.on('error', () => {});
-  if ((await status) === 200) yield* stream;
-  else throw refusalOf(await readBody(stream));
+  let isWhole = false;
+  stream.once('trailers', (trailers) => {
+    isWhole = endTrailer in trailers;
+  });
+  if ((await status) !== 200) throw refusalOf(await readBody(stream));
+  yield* stream;
+  if (!isWhole) throw new Error('a layer broke off on its way');
 }
 
 async function readReply(stream: ClientHttp2Stream): Promise<unknown> {

@@ -3,6 +3,9 @@ import type { LayerUpload } from './host-api.ts';
 /** Header of `PUT /layers`: what comes, as base64url of JSON. */
 export const layerHeader = 'caisson-layer';
 
+/** Trailer behind the last byte of `GET /layers/<copyId>`: a connection that breaks looks like an end otherwise. */
+export const endTrailer = 'caisson-whole';
+
 export function encodeLayerHeader(layer: LayerUpload): string {
   return Buffer.from(JSON.stringify(layer)).toString('base64url');
 }

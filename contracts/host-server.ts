@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { messageOf } from './app-error.ts';
 import { type HostAddress, serverTls } from './host-address.ts';
 import type { HostApi, RunMessage } from './host-api.ts';
-import { decodeLayerHeader, layerHeader } from './host-layer-header.ts';
+import { decodeLayerHeader, endTrailer, layerHeader } from './host-layer-header.ts';
 import { watchForSilence } from './host-silence.ts';
 import { encodeRecord } from './record-codec.ts';
 
@@ -63,12 +63,12 @@ interface Asked {
 async function answer(host: HostApi, stream: ServerHttp2Stream, { route, layer }: Asked): Promise<void> {
   const digest = /^PUT \/blobs\/([0-9a-f]{64})$/.exec(route)?.[1];
   if (digest !== undefined) {
-    await host.putBlob(digest, stream);
+    await host.putBlob(digest, bodyOf(stream));
     return reply(stream, null);
   }
   if (route === 'GET /watch') return streamMessages(host, stream);
   if (route === 'PUT /layers') {
-    await host.putLayer(decodeLayerHeader(layer), stream);
+    await host.putLayer(decodeLayerHeader(layer), bodyOf(stream));
     return reply(stream, null);
   }
   const copyId = /^GET \/layers\/([\w.-]+)$/.exec(route)?.[1];
@@ -77,6 +77,11 @@ async function answer(host: HostApi, stream: ServerHttp2Stream, { route, layer }
   if (method === undefined) throw new Error(`no such call: ${route}`);
   const call = host[method as 'describe'] as (...args: unknown[]) => Promise<unknown>;
   reply(stream, await call.apply(host, await readArguments(stream)));
+}
+
+/** Whoever stops reading in the middle can still be answered. */
+function bodyOf(stream: ServerHttp2Stream): AsyncIterable<Uint8Array> {
+  return stream.iterator({ destroyOnReturn: false });
 }
 
 async function readArguments(stream: ServerHttp2Stream): Promise<unknown[]> {
@@ -102,7 +107,8 @@ function refuse(stream: ServerHttp2Stream, error: unknown): void {
   }
   const code = error instanceof Error && 'code' in error ? error.code : 'internal_error';
   stream.respond({ ':status': 500, 'content-type': 'application/json' });
-  stream.end(JSON.stringify({ code, message: messageOf(error) }));
+  // What is still to come of a body nobody wants.
+  stream.end(JSON.stringify({ code, message: messageOf(error) }), () => stream.close());
 }
 
 async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise<void> {
@@ -116,11 +122,17 @@ async function streamMessages(host: HostApi, stream: ServerHttp2Stream): Promise
   stream.end();
 }
 
-/** One that is not here is refused like any call; one that breaks off breaks the stream off. */
+/** One that is not here is refused like any call; one that breaks off lacks the mark of its end. */
 async function streamLayer(bytes: AsyncIterable<Uint8Array>, stream: ServerHttp2Stream): Promise<void> {
   const packed = Readable.from(bytes);
-  await once(packed, 'readable');
-  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' });
+  const gone = new AbortController();
+  stream.once('close', () => {
+    gone.abort();
+    packed.destroy();
+  });
+  await once(packed, 'readable', { signal: gone.signal });
+  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' }, { waitForTrailers: true });
+  stream.once('wantTrailers', () => stream.sendTrailers({ [endTrailer]: 'yes' }));
   await pipeline(packed, stream);
 }
 

@@ -10,6 +10,7 @@ import { exists } from './exists.ts';
 import { checkImage, type ImageNeeds, makeMemoryPlace, memoryOnDisk, publishImage } from './gvisor-image.ts';
 import { type Runsc, runscFor } from './gvisor-launch.ts';
 import { beginGvisor, type GvisorVessels } from './gvisor-vessel.ts';
+import { refuseOdd } from './layer-archive.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec, MemorySnapshots } from './machine-driver.ts';
 import { agentMountPath } from './oci-bundle.ts';
@@ -24,7 +25,7 @@ export function gvisorSnapshots(context: GvisorContext): MemorySnapshots {
   return {
     snapshot: (capsuleId, directory) => snapshot(context, capsuleId, directory).catch(asFailure),
     restore: (directory, spec) => restore(context, directory, spec).catch(asFailure),
-    check: (directory) => checkImage(needsOf(context), memoryOnDisk(directory)).catch(asFailure),
+    check: (directory) => checkForeign(context, memoryOnDisk(directory)).catch(asFailure),
     suspend: (capsuleId) => suspend(context, capsuleId).catch(asFailure),
     wake: (spec) => wake(context, spec).catch(asFailure),
   };
@@ -34,6 +35,12 @@ function asFailure(error: unknown): never {
   if (error instanceof AppError && error.code !== 'provision_failed') throw error;
   const message = `the memory of the capsule could not be kept, or used: ${messageOf(error)}`;
   throw new AppError('snapshot_failed', message, { cause: error });
+}
+
+/** Of another host, whose capsules may have got the better of it. */
+async function checkForeign(context: GvisorContext, memoryDir: string): Promise<void> {
+  await refuseOdd(memoryDir);
+  await checkImage(needsOf(context), memoryDir);
 }
 
 /** A capsule this process holds. */

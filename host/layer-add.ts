@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { exists } from './exists.ts';
 import { checkName, type Layer, type LayerMeta, writeNewLayer, writeUsedAt } from './layer-record.ts';
-import { inTurn, type LayerState } from './layer-state.ts';
+import { inTurn, type LayerState, needLayer } from './layer-state.ts';
 import { removeTree } from './layer-tree.ts';
 import { orUndo } from './or-undo.ts';
 
@@ -26,6 +26,8 @@ export async function addLayer(state: LayerState, layer: NewLayer, fill: FillLay
     crashPoint('layer.filled');
     await writeNewLayer(tempDir, meta);
     await inTurn(state, async () => {
+      // What it stands on may have gone meanwhile.
+      for (const id of layer.below) needLayer(state, id);
       if (state.layers.has(layerId)) await removeTree(tempDir);
       else await publishLayer(state, tempDir, meta);
     });

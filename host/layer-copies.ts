@@ -5,9 +5,9 @@ import type { LayerCopy, LayerUpload } from '@caisson/contracts/host-api';
 import { asAppError } from './container-errors.ts';
 import { digestChecked } from './digest-check.ts';
 import { addLayer } from './layer-add.ts';
-import { packLayer, unpackLayer } from './layer-archive.ts';
+import { type Member, packLayer, unpackLayer } from './layer-archive.ts';
 import { layerDiskPath, maxStackDepth } from './layer-overlay.ts';
-import { checkName, type Layer, type LayerMeta, writeMeta } from './layer-record.ts';
+import { type Layer, type LayerMeta, writeMeta } from './layer-record.ts';
 import { stackOf } from './layer-stack.ts';
 import { inTurn, type LayerState, needLayer } from './layer-state.ts';
 
@@ -43,9 +43,20 @@ function copyIdIn({ options }: LayerState, { layerId, kind, isCopy, origin }: La
   return `copy-${origin}${options.driver === 'microvm' ? '-disk' : ''}`;
 }
 
-/** The layer that other hosts know by this id. */
+/** The layer that other hosts know by this id; never one that has it for a name of this host's own. */
 function findCopy(state: LayerState, copyId: string): Layer | undefined {
-  return state.layers.get(copyId) ?? [...state.layers.values()].find(({ meta }) => copyIdIn(state, meta) === copyId);
+  const named = state.layers.get(copyId);
+  if (named !== undefined && copyIdIn(state, named.meta) === copyId) return named;
+  return [...state.layers.values()].find(({ meta }) => meta.origin !== undefined && copyIdIn(state, meta) === copyId);
+}
+
+const sealedPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const madeUpPattern = /^copy-[0-9a-f-]{36}(-disk)?$/;
+
+/** A copy must not get the name of an image or a source of this host. */
+function checkCopyId({ kind, copyId }: LayerCopy): void {
+  const pattern = kind === 'sealed' ? sealedPattern : madeUpPattern;
+  if (!pattern.test(copyId)) throw new AppError('invalid_argument', `${JSON.stringify(copyId)} names no copy`);
 }
 
 /** See `LayerStore.hasCopy`. */
@@ -58,12 +69,14 @@ export async function hasCopy(state: LayerState, copyId: string): Promise<boolea
 export async function* readCopy(state: LayerState, copyId: string): AsyncIterable<Uint8Array> {
   const layer = findCopy(state, copyId);
   if (layer === undefined) throw new AppError('snapshot_missing', `layer ${copyId} is not on this host`);
-  yield* packLayer(join(state.root, layer.dirName), memberOf({ kind: layer.meta.kind, driver: state.options.driver }));
+  const { name } = memberOf({ kind: layer.meta.kind, driver: state.options.driver });
+  yield* packLayer(join(state.root, layer.dirName), name);
 }
 
 /** What of a layer's directory another host needs. */
-function memberOf({ kind, driver }: Pick<LayerCopy, 'kind' | 'driver'>): string {
-  return driver === 'microvm' && kind !== 'sealed' ? layerDiskPath('diff') : 'diff';
+function memberOf({ kind, driver }: Pick<LayerCopy, 'kind' | 'driver'>): Member {
+  const isPlain = driver === 'microvm';
+  return { name: isPlain && kind !== 'sealed' ? layerDiskPath('diff') : 'diff', isPlain };
 }
 
 interface AddCopyCall {
@@ -75,7 +88,7 @@ interface AddCopyCall {
 /** See `LayerStore.addCopy`. */
 export async function addCopy(state: LayerState, { layer, bytes, check }: AddCopyCall): Promise<void> {
   const { copyId, kind, driver } = layer;
-  checkName('layer id', copyId);
+  checkCopyId(layer);
   if (findCopy(state, copyId) !== undefined) return;
   if (driver !== state.options.driver)
     throw new AppError('snapshot_failed', `the driver of this host cannot use layer ${copyId} of ${driver} capsules`);

@@ -76,7 +76,7 @@ async function measure(state: LayerState): Promise<void> {
     const sizeBytes = await diskUsage(diffDir(state.root, layer.dirName));
     layer.meta = { ...layer.meta, sizeBytes };
     // Only saves the next process the measuring; on a full disk there is no room for it.
-    await writeMeta(join(state.root, layer.dirName), layer.meta).catch(() => {});
+    await inTurn(state, () => writeMeta(join(state.root, layer.dirName), layer.meta)).catch(() => {});
   }
 }
 

@@ -1,8 +1,7 @@
 import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { Writable } from 'node:stream';
 
 export interface ProgramOptions {
   /** Killed after this long; default one minute. */
@@ -53,7 +52,10 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const child = startProgram(argv, options);
   const stdout = collect(child.stdout, options.onLine);
   const stderr = collect(child.stderr, options.onLine);
-  const [end] = await Promise.all([ended(child, options), feed(child, options.stdin ?? '')]);
+  const ending = ended(child, options);
+  const [fed] = await Promise.allSettled([feed(child, options.stdin ?? ''), ending]);
+  if (fed.status === 'rejected') throw fed.reason;
+  const end = await ending;
   const output = { stdout: stdout(), stderr: stderr() };
   if (end.exitCode !== 0) throw failureOf(argv, end, output);
   return output;
@@ -88,19 +90,33 @@ function startProgram(argv: readonly string[], { cwd, env }: ProgramOptions): Ch
   return child;
 }
 
-/** Rejects only when the input itself fails. */
+/**
+ * Rejects only when the input itself fails. A program that has what it needs ends before its input does; what is left is read all the
+ * same, since it may end in a failure.
+ */
 async function feed(child: ChildProcessWithoutNullStreams, input: NonNullable<ProgramOptions['stdin']>): Promise<void> {
+  const { stdin } = child;
   if (typeof input === 'string' || input instanceof Uint8Array) {
-    child.stdin.end(input);
+    stdin.end(input);
     return;
   }
-  const failures: Error[] = [];
-  const watched = Readable.from(input).on('error', (error) => {
-    failures.push(error);
+  const isLost = () => child.signalCode !== null || (child.exitCode !== null && child.exitCode !== 0);
+  try {
+    for await (const chunk of input) {
+      if (isLost()) break;
+      if (!stdin.destroyed && !stdin.write(chunk)) await drained(stdin);
+    }
+    stdin.end();
+  } catch (error) {
     child.kill('SIGKILL');
+    throw error;
+  }
+}
+
+function drained(stream: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    for (const event of ['drain', 'close']) stream.once(event, resolve);
   });
-  await pipeline(watched, child.stdin).catch(() => {});
-  for (const failure of failures) throw failure;
 }
 
 function failureOf(

@@ -152,6 +152,62 @@ test('a layer that is refused is refused with its code, one that breaks off is n
   await expect(host.putLayer(layer, torn())).rejects.toThrow();
 });
 
+test('a layer of a host that dies on the way is not taken for whole', async () => {
+  const path = await socketPath();
+  const calls: Partial<HostApi> = {
+    async *readLayer() {
+      yield Buffer.alloc(2 ** 20);
+      await new Promise(() => {});
+    },
+  };
+  const server = await serveHostApi(calls as HostApi, { kind: 'socket', path });
+  const bytes = connect({ kind: 'socket', path }).readLayer('copy-1')[Symbol.asyncIterator]();
+  await bytes.next();
+  await server.close();
+  const rest = async () => {
+    while (!(await bytes.next()).done);
+  };
+  await expect(rest()).rejects.toThrow();
+});
+
+test('a body that is refused when half of it is there is refused with its code', async () => {
+  const host = await served({
+    async putLayer(_layer, bytes) {
+      for await (const _ of bytes) throw new AppError('disk_full', 'there is no room');
+    },
+  });
+  async function* endless(): AsyncIterable<Uint8Array> {
+    for (;;) yield Buffer.alloc(2 ** 16);
+  }
+  await expect(host.putLayer(layer, endless())).rejects.toMatchObject({ code: 'disk_full' });
+});
+
+test('who goes before the first byte of a layer stops whoever packs it', async () => {
+  const [isAsked, isOver] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const first = Promise.withResolvers<void>();
+  const path = await socketPath();
+  const calls: Partial<HostApi> = {
+    async *readLayer() {
+      try {
+        isAsked.resolve();
+        await first.promise;
+        yield Buffer.alloc(1);
+      } finally {
+        isOver.resolve();
+      }
+    },
+  };
+  const server = await serveHostApi(calls as HostApi, { kind: 'socket', path });
+  cleanups.push(() => server.close());
+  const remote = connectHost({ kind: 'socket', path });
+  const reading = remote.readLayer('copy-1')[Symbol.asyncIterator]().next();
+  await isAsked.promise;
+  remote.close();
+  await reading.catch(() => {});
+  first.resolve();
+  await isOver.promise;
+});
+
 test('who stops reading a layer stops whoever packs it', async () => {
   const isOver = Promise.withResolvers<void>();
   const host = await served({
