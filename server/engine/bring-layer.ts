@@ -50,7 +50,10 @@ interface StoredLayer extends LayerCopy {
   readonly digest: string;
 }
 
-/** A layer with all below it, top first, from the control plane's store; null when any of it is not there. */
+/**
+ * A layer with all below it, top first, from the control plane's store; null when any of it is not there. Then the row of the top,
+ * which says that all of it is, goes: what waits for the layer would wait for ever.
+ */
 async function storedStack({ deps }: Link, layerId: string): Promise<readonly StoredLayer[] | null> {
   const rows = await deps.db
     .updateTable('layer_blobs')
@@ -63,8 +66,17 @@ async function storedStack({ deps }: Link, layerId: string): Promise<readonly St
   const top = known.get(layerId);
   if (top === undefined) return null;
   const stack = [top, ...top.below.map((id) => known.get(id))];
-  for (const layer of stack) if (layer === undefined || !(await deps.layerBlobs.has(layer.digest))) return null;
+  for (const layer of stack)
+    if (layer === undefined || !(await deps.layerBlobs.has(layer.digest))) {
+      await forgetStored(deps, top);
+      return null;
+    }
   return stack.flatMap((layer) => layer ?? []);
+}
+
+/** It is packed anew when a host asks for it again, if another one has it. */
+async function forgetStored({ db }: Link['deps'], { copyId, digest }: StoredLayer): Promise<void> {
+  await db.deleteFrom('layer_blobs').where('copy_id', '=', copyId).where('digest', '=', digest).execute();
 }
 
 /** Takes what is missing from a host that has it, the top last: once that is there, all of it is. */

@@ -22,7 +22,7 @@ export interface SnapshotRow {
   readonly made_by: string | null;
   readonly copied_to: readonly string[];
   readonly refused_by: readonly string[];
-  /** Whether the control plane has all of it. */
+  /** Whether the control plane has all of it, as far as it knows; `bring-layer.ts` looks. */
   readonly is_stored: boolean;
   readonly has_waited: boolean;
   readonly starts_from_memory: boolean;

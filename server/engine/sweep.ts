@@ -44,17 +44,29 @@ async function reviewIdle(deps: TransitionDeps): Promise<void> {
   for (const { id } of rows) await changeBuild(deps, id, async (change) => change.review());
 }
 
-/** Jobs whose parent's disk is on a host that was silent for long, while somebody listened. */
+/**
+ * Jobs whose parent's disk is on a host that was silent for long, while somebody listened. Where the control plane has the disk, so
+ * was every host that could be given it.
+ */
 async function failWithoutSnapshot(deps: TransitionDeps): Promise<void> {
   const { rows } = await sql<{ id: string; build_id: string }>`
+    with heard as (
+      select * from hosts
+      where last_seen_at >= (select looked_at from watch) - ${snapshotGoneAfterMs} * interval '1 millisecond'
+    )
     select j.id, j.build_id
     from jobs j join jobs p on p.id = j.builds_in
     where j.status = 'scheduled' and not exists (
-      select from hosts where hosts.id in (
+      select from heard where heard.id in (
         select host_id from layers where id = p.layer_id
         union all select host_id from layer_copies where layer_id = p.layer_id and arrived_at is not null
-      ) and hosts.last_seen_at >= (select looked_at from watch) - ${snapshotGoneAfterMs} * interval '1 millisecond'
-    ) and not exists (select from layer_blobs where copy_id = p.layer_id::text)
+      )
+    ) and not exists (
+      select from layer_blobs b
+      join heard on heard.driver = b.driver
+      join layers l on l.id = p.layer_id join hosts maker on maker.id = l.host_id
+      where b.copy_id = p.layer_id::text and (p.snapshot is distinct from 'memory' or heard.runtime = maker.runtime)
+    )
     limit ${mostAtOnce}`.execute(deps.db);
   const message = 'The host with the disk of the step it builds in has been gone for ten minutes. Run the build again.';
   for (const { id, build_id } of rows) {

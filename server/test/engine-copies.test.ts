@@ -1,7 +1,8 @@
 import { AppError } from '@caisson/contracts/app-error';
-import type { DriverCapabilities } from '@caisson/contracts/host-api';
+import type { DriverCapabilities, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
+import { forgetLayerBlobs } from '../engine/forget-layer-blobs.ts';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
 
@@ -133,17 +134,83 @@ test('what was brought once can be brought again when the host that made it is g
   const buildId = await begun({ first, others: [second] });
   await letTimePass();
   await expect.poll(() => second.taken.length, patience).toBe(1);
-  // Both runs are lost with their hosts.
-  for (const host of [first, second]) {
-    host.isCutOff = true;
-    host.describeLayer = () => Promise.reject(new Error('gone'));
-  }
-  await sql`update hosts set last_seen_at = clock_timestamp() - interval '1 minute'`.execute(rig.db);
-  await sql`update leases set expires_at = clock_timestamp() - interval '1 minute' where status = 'held'`.execute(
-    rig.db,
-  );
+  await loseHosts([first, second], '1 minute');
   rig.engine.attachHost(third);
   expect((await rig.ended(buildId, 60_000)).status).toBe('passed');
   expect(third.copied).toEqual([first.taken[0]?.sealAs]);
   expect(third.taken).toHaveLength(2);
+});
+
+/** As much of the engine as looks after what is stored. */
+const forget = () => forgetLayerBlobs({ db: rig.db, layerBlobs: rig.layerBlobs, nowMs: Date.now });
+
+const storedIds = async () =>
+  (await rig.db.selectFrom('layer_blobs').select('copy_id').orderBy('copy_id').execute()).map(({ copy_id }) => copy_id);
+
+/** A disk on an image, brought to the second of two hosts; `two` waits. */
+async function brought(go: Promise<void>) {
+  const hosts = [smallHost(go), smallHost(go)] as const;
+  const [first, second] = hosts;
+  first.describeLayer = async (layerId) => stackOnImage(layerId);
+  const buildId = await begun({ first, others: [second] });
+  await letTimePass();
+  await expect.poll(() => second.taken.length, patience).toBe(1);
+  return { hosts, buildId, layerId: first.taken[0]?.sealAs ?? '' };
+}
+
+const stackOnImage = (layerId: string): readonly LayerCopy[] => [
+  { copyId: layerId, kind: 'sealed', driver: 'container', below: ['copy-image'] },
+  { copyId: 'copy-image', kind: 'image', driver: 'container', below: [] },
+];
+
+/** Both runs are lost with their hosts, which nobody has heard of for this long. */
+async function loseHosts(hosts: readonly ScriptedHost[], since: string): Promise<void> {
+  for (const host of hosts) {
+    host.isCutOff = true;
+    host.describeLayer = () => Promise.reject(new Error('gone'));
+  }
+  await sql`update hosts set last_seen_at = clock_timestamp() - ${since}::interval`.execute(rig.db);
+  await sql`update leases set expires_at = clock_timestamp() - interval '1 minute' where status = 'held'`.execute(
+    rig.db,
+  );
+}
+
+test('the image below a stored disk stays as long as that, and goes when nothing on it is stored', async () => {
+  const go = Promise.withResolvers<void>();
+  const { buildId, layerId } = await brought(go.promise);
+  await sql`update layer_blobs set used_at = used_at - interval '2 days'`.execute(rig.db);
+  await forget();
+  expect(await storedIds()).toEqual([layerId, 'copy-image'].toSorted());
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+  await sql`update layers set released_at = clock_timestamp()`.execute(rig.db);
+  await forget();
+  await forget();
+  expect(await storedIds()).toEqual([]);
+});
+
+test('a job whose disk is stored in part only ends when the host that made it is gone for good', async () => {
+  const { hosts, buildId } = await brought(new Promise(() => {}));
+  await rig.db
+    .updateTable('layer_blobs')
+    .set({ digest: '0'.repeat(64) })
+    .where('copy_id', '=', 'copy-image')
+    .execute();
+  await loseHosts(hosts, '1 hour');
+  const third = smallHost(Promise.resolve());
+  rig.engine.attachHost(third);
+  await sql`update jobs set scheduled_at = scheduled_at - interval '1 minute' where status = 'scheduled'`.execute(
+    rig.db,
+  );
+  expect((await rig.ended(buildId, 60_000)).status).toBe('failed');
+  expect((await rig.jobs(buildId)).two?.error_code).toBe('snapshot_missing');
+  expect(third.taken).toEqual([]);
+});
+
+test('a job whose disk is stored ends when no host that could be given it was heard for long', async () => {
+  const { hosts, buildId } = await brought(new Promise(() => {}));
+  await loseHosts(hosts, '1 hour');
+  rig.engine.attachHost(smallHost(Promise.resolve(), machine));
+  expect((await rig.ended(buildId, 60_000)).status).toBe('failed');
+  expect((await rig.jobs(buildId)).two?.error_code).toBe('snapshot_missing');
 });

@@ -28,6 +28,7 @@ export interface EngineRig extends PipelineScope {
   readonly db: Database;
   readonly pool: Pool;
   readonly blobs: Blobs;
+  readonly layerBlobs: Blobs;
   readonly engine: RunningEngine;
   /** Another control plane on the same database. */
   another(): Promise<RunningEngine>;
@@ -88,6 +89,7 @@ export async function engineRig(hosts: readonly HostApi[], defaults: RunDefaults
     db,
     pool,
     blobs,
+    layerBlobs,
     engine,
     ...scope,
     another: start,
