@@ -19,7 +19,9 @@ export interface EventReader {
 export async function readEvents(url: string, headers: Record<string, string> = {}): Promise<EventReader> {
   const abort = new AbortController();
   const response = await fetch(url, { headers, signal: abort.signal });
-  const events = eventsOf(response.body ?? new ReadableStream());
+  // Taken at once: the body of a response that nobody holds any more and nobody reads yet is ended by the collector of garbage.
+  const texts = (response.body ?? new ReadableStream()).pipeThrough<string>(new TextDecoderStream() as never);
+  const events = eventsOf(texts);
   return {
     status: response.status,
     headers: response.headers,
@@ -42,9 +44,9 @@ export function chunkText(events: readonly ReadEvent[]): string {
   return events.map(({ event, data }) => (event === 'chunk' ? (data as { content: string }).content : '')).join('');
 }
 
-async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<ReadEvent, undefined> {
+async function* eventsOf(texts: ReadableStream<string>): AsyncGenerator<ReadEvent, undefined> {
   let buffer = '';
-  for await (const text of body.pipeThrough(new TextDecoderStream() as never) as unknown as AsyncIterable<string>) {
+  for await (const text of texts as unknown as AsyncIterable<string>) {
     buffer += text;
     const frames = buffer.split('\n\n');
     buffer = frames.pop() ?? '';
