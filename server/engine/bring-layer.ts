@@ -3,6 +3,7 @@ import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { Link } from './host-link.ts';
+import { startTimeoutMs } from './lease.ts';
 
 /** A sealed disk that a host is to have. */
 export interface WantedLayer {
@@ -16,8 +17,9 @@ export interface WantedLayer {
  * stays for as long as the disk is needed. Does nothing where the host has it. Throws what keeps it from having it.
  */
 export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLayer): Promise<void> {
-  const { deps, host, hostId, signal } = link;
-  if (!(await host.hasLayer(layerId))) {
+  const { deps, host, signal } = link;
+  const isMissing = !(await host.hasLayer(layerId));
+  if (isMissing) {
     const stack = (await storedStack(link, layerId)) ?? (await storeStack(link, layerId));
     for (const layer of stack.toReversed()) {
       const { copyId, digest } = layer;
@@ -27,13 +29,27 @@ export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLay
       crashPoint('copy.put');
     }
   }
-  await deps.db
-    .updateTable('layer_copies')
-    .set({ arrived_at: sql`clock_timestamp()`, refused_at: null })
-    .where('layer_id', '=', layerId)
-    .where('host_id', '=', hostId)
-    .execute();
+  await noteArrival(link, layerId, isMissing);
   crashPoint('copy.arrived');
+}
+
+/** The capsules that waited for it have all their time to come up from here on; a copy that was there before gives them none. */
+async function noteArrival({ deps, hostId }: Link, layerId: string, isNew: boolean): Promise<void> {
+  await sql`
+    with arrived as (
+      update layer_copies set arrived_at = clock_timestamp(), refused_at = null
+      where layer_id = ${layerId} and host_id = ${hostId} and (arrived_at is null or ${isNew})
+      returning layer_id, host_id
+    ), waiting as (
+      select l.id from arrived
+      join leases l on l.host_id = arrived.host_id
+      join jobs j on j.id = l.job_id
+      join jobs p on p.id = j.builds_in and p.layer_id = arrived.layer_id
+      where l.status = 'held' and l.dispatched_at is null and l.cancel_reason is null
+      order by l.id for no key update of l
+    )
+    update leases set due_at = clock_timestamp() + ${startTimeoutMs} * interval '1 millisecond'
+    from waiting where leases.id = waiting.id`.execute(deps.db);
 }
 
 /** Notes that a host could not be given a disk, so that it is not the next to be asked. */

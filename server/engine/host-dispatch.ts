@@ -46,6 +46,7 @@ export function makeDispatcher(link: Link): Dispatcher {
     try {
       if (sourceDigest !== null) await bringOnce(sourceDigest, () => sendSource(link, sourceDigest));
       if (wantedLayer !== null) await bringOnce(wantedLayer.layerId, () => sendLayer(link, wantedLayer));
+      if (wantedLayer !== null && !(await isHeld(link, leaseId))) return;
       await host.startRun(assignment);
       refusals.delete(leaseId);
       crashPoint('dispatch.told');
@@ -103,9 +104,7 @@ export function makeDispatcher(link: Link): Dispatcher {
       },
     },
     settled: (leaseId) => underWay.get(leaseId) ?? Promise.resolve(),
-    async idle() {
-      await Promise.all(underWay.values());
-    },
+    idle: async () => void (await Promise.all(underWay.values())),
   };
 }
 
@@ -126,6 +125,12 @@ async function loadUnconfirmed({ deps, hostId }: Link): Promise<readonly HeldRow
     .where(({ or, eb }) => or([eb('dispatched_at', 'is', null), eb('cancel_reason', 'is not', null)]))
     .orderBy('fence')
     .execute();
+}
+
+/** Bringing a disk may take long. A canceled lease is still held: it is handed over, told to end, and ends as every other. */
+async function isHeld({ deps }: Link, leaseId: string): Promise<boolean> {
+  const held = deps.db.selectFrom('leases').select('id').where('id', '=', leaseId).where('status', '=', 'held');
+  return (await held.executeTakeFirst()) !== undefined;
 }
 
 async function confirm({ deps }: Link, leaseIds: readonly string[]): Promise<void> {

@@ -9,7 +9,7 @@ import type { CapsulesTable, LeasesTable } from '../store/schema.ts';
 export const leaseMs = 15_000;
 
 /** A capsule that is not up after this long will not come up. */
-const startTimeoutMs = 1_200_000;
+export const startTimeoutMs = 1_200_000;
 
 /** A lease and its capsule, as they will be once the change commits. */
 export interface HeldLease {

@@ -141,6 +141,85 @@ test('what was brought once can be brought again when the host that made it is g
   expect(third.taken).toHaveLength(2);
 });
 
+/** The second of two hosts is being given a disk, until `arrive` is called. */
+async function beingBrought(go: Promise<void>) {
+  const [first, second] = [smallHost(go), smallHost(go)];
+  const { promise: arrival, resolve: arrive } = Promise.withResolvers<void>();
+  const { promise: sent, resolve: hasSent } = Promise.withResolvers<void>();
+  const { putLayer } = second;
+  second.putLayer = async (layer, bytes) => {
+    hasSent();
+    await arrival;
+    await putLayer(layer, bytes);
+  };
+  const buildId = await begun({ first, others: [second] });
+  await letTimePass();
+  await sent;
+  return { second, arrive, buildId };
+}
+
+const leaseOn = ({ hostId }: ScriptedHost) =>
+  rig.db.selectFrom('leases').selectAll().where('host_id', '=', hostId).where('status', '=', 'held');
+
+test('a job whose lease ended while its disk was brought is not begun', async () => {
+  const go = Promise.withResolvers<void>();
+  const { second, arrive, buildId } = await beingBrought(go.promise);
+  const { id } = await leaseOn(second).executeTakeFirstOrThrow();
+  const started: string[] = [];
+  const { startRun } = second;
+  second.startRun = (assignment) => {
+    started.push(assignment.leaseId);
+    return startRun(assignment);
+  };
+  second.isCutOff = true;
+  const lease = rig.db
+    .updateTable('leases')
+    .where('id', '=', id)
+    .set({ expires_at: new Date(0) });
+  const status = async () => (await lease.returning('status').executeTakeFirstOrThrow()).status;
+  await expect.poll(status, patience).toBe('lost');
+  arrive();
+  const arrived = rig.db.selectFrom('layer_copies').select('host_id').where('arrived_at', 'is not', null);
+  await expect.poll(() => arrived.execute(), patience).toEqual([{ host_id: second.hostId }]);
+  second.isCutOff = false;
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+  expect(started).not.toContain(id);
+});
+
+test('a job canceled while its disk is brought is ended when that is there', async () => {
+  const go = Promise.withResolvers<void>();
+  const { second, arrive, buildId } = await beingBrought(go.promise);
+  const { cancelRun } = second;
+  const ended: string[] = [];
+  second.cancelRun = (lease, reason) => {
+    ended.push(reason);
+    return cancelRun(lease, reason);
+  };
+  await rig.engine.cancelBuild(buildId);
+  arrive();
+  await expect.poll(() => ended, patience).toEqual(['canceled']);
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('canceled');
+});
+
+test('a capsule has all its time to come up from when its disk is there', async () => {
+  const go = Promise.withResolvers<void>();
+  const { second, arrive, buildId } = await beingBrought(go.promise);
+  second.isFull = true;
+  await sql`update leases set due_at = due_at - interval '19 minutes' where host_id = ${second.hostId}`.execute(rig.db);
+  const leftMs = async () => {
+    const { due_at } = await leaseOn(second).executeTakeFirstOrThrow();
+    return (due_at?.getTime() ?? 0) - Date.now();
+  };
+  expect(await leftMs()).toBeLessThan(2 * 60_000);
+  arrive();
+  await expect.poll(leftMs, patience).toBeGreaterThan(18 * 60_000);
+  second.isFull = false;
+  go.resolve();
+  expect((await rig.ended(buildId)).status).toBe('passed');
+});
+
 /** As much of the engine as looks after what is stored. */
 const forget = () => forgetLayerBlobs({ db: rig.db, layerBlobs: rig.layerBlobs, nowMs: Date.now });
 
