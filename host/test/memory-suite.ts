@@ -87,7 +87,7 @@ export function memorySuite({ name, problem, open, identity, sizeBytes }: Memory
       const layers = [snapshot, test.imageDir];
       const ids = Array.from({ length: 20 }, (_, index) => `fork-${index}`);
       const forks = await Promise.all(ids.map((id) => memory.restore(snapshot, test.spec(id, { layers }))));
-      const work = `head -c 16 /dev/urandom | md5sum; ${identity}; hostname; hostname > /root/who; cat /root/who`;
+      const work = `head -c 16 /dev/urandom | md5sum; ${identity}; hostname > /root/who; read who < /root/who; echo $who; read name < /proc/sys/kernel/hostname; echo $name`;
       const said = await Promise.all(forks.map((fork) => runInside(fork, work)));
       const lines = said.map(({ stdout }) => stdout.trim().split('\n'));
       for (const column of [0, 1, 2]) expect(new Set(lines.map((each) => each[column])).size).toBe(20);
