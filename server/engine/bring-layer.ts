@@ -2,8 +2,11 @@ import { AppError } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
-import type { Link } from './host-link.ts';
+import type { HostLinkDeps, Link } from './host-link.ts';
 import { startTimeoutMs } from './lease.ts';
+
+/** Begins the names that hosts make up for what is no sealed disk. */
+const copyPrefix = 'copy-';
 
 /** A sealed disk that a host is to have. */
 export interface WantedLayer {
@@ -12,11 +15,16 @@ export interface WantedLayer {
   readonly isForMemory: boolean;
 }
 
+/** As much of a `Link` as it takes. */
+export interface BringLink extends Pick<Link, 'host' | 'hostId' | 'signal'> {
+  readonly deps: Pick<HostLinkDeps, 'db' | 'layerBlobs' | 'hosts'>;
+}
+
 /**
  * Gives a host a sealed disk that another one made, with all that lies below it, by way of the control plane's own store, where it
  * stays for as long as the disk is needed. Does nothing where the host has it. Throws what keeps it from having it.
  */
-export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLayer): Promise<void> {
+export async function bringLayer(link: BringLink, { layerId, isForMemory }: WantedLayer): Promise<void> {
   const { deps, host, signal } = link;
   const isMissing = !(await host.hasLayer(layerId));
   if (isMissing) {
@@ -34,7 +42,7 @@ export async function bringLayer(link: Link, { layerId, isForMemory }: WantedLay
 }
 
 /** The capsules that waited for it have all their time to come up from here on; a copy that was there before gives them none. */
-async function noteArrival({ deps, hostId }: Link, layerId: string, isNew: boolean): Promise<void> {
+async function noteArrival({ deps, hostId }: BringLink, layerId: string, isNew: boolean): Promise<void> {
   await sql`
     with arrived as (
       update layer_copies set arrived_at = clock_timestamp(), refused_at = null
@@ -53,7 +61,7 @@ async function noteArrival({ deps, hostId }: Link, layerId: string, isNew: boole
 }
 
 /** Notes that a host could not be given a disk, so that it is not the next to be asked. */
-export async function refuseLayer({ deps, hostId }: Link, layerId: string): Promise<void> {
+export async function refuseLayer({ deps, hostId }: BringLink, layerId: string): Promise<void> {
   await deps.db
     .updateTable('layer_copies')
     .set({ arrived_at: null, refused_at: sql`clock_timestamp()` })
@@ -70,7 +78,7 @@ interface StoredLayer extends LayerCopy {
  * A layer with all below it, top first, from the control plane's store; null when any of it is not there. Then the row of the top,
  * which says that all of it is, goes: what waits for the layer would wait for ever.
  */
-async function storedStack({ deps }: Link, layerId: string): Promise<readonly StoredLayer[] | null> {
+async function storedStack({ deps }: BringLink, layerId: string): Promise<readonly StoredLayer[] | null> {
   const rows = await deps.db
     .updateTable('layer_blobs')
     .set({ used_at: sql`clock_timestamp()` })
@@ -91,20 +99,21 @@ async function storedStack({ deps }: Link, layerId: string): Promise<readonly St
 }
 
 /** It is packed anew when a host asks for it again, if another one has it. */
-async function forgetStored({ db }: Link['deps'], { copyId, digest }: StoredLayer): Promise<void> {
+async function forgetStored({ db }: BringLink['deps'], { copyId, digest }: StoredLayer): Promise<void> {
   await db.deleteFrom('layer_blobs').where('copy_id', '=', copyId).where('digest', '=', digest).execute();
 }
 
 /** Takes what is missing from a host that has it, the top last: once that is there, all of it is. */
-async function storeStack(link: Link, layerId: string): Promise<readonly StoredLayer[]> {
+async function storeStack(link: BringLink, layerId: string): Promise<readonly StoredLayer[]> {
   const { host, stack } = await findLayer(link, layerId);
   const stored: StoredLayer[] = [];
   for (const layer of stack.toReversed()) stored.unshift(await storeLayer(link, host, layer));
   return stored;
 }
 
+/** A host that says of a layer what cannot be has nothing: it may have been taken over. */
 async function findLayer(
-  { deps }: Link,
+  { deps }: BringLink,
   layerId: string,
 ): Promise<{ readonly host: HostApi; readonly stack: readonly LayerCopy[] }> {
   const { rows } = await sql<{ host_id: string }>`
@@ -114,16 +123,38 @@ async function findLayer(
   let why: unknown;
   for (const { host_id } of rows) {
     const host = deps.hosts.get(host_id);
-    const stack = await host?.describeLayer(layerId).catch((error: unknown) => {
+    try {
+      const stack = await host?.describeLayer(layerId);
+      if (!host || !stack) continue;
+      if (await isLikely(deps, layerId, stack)) return { host, stack };
+      why = new AppError('snapshot_failed', `host ${host_id} says of layer ${layerId} what cannot be`);
+    } catch (error) {
       why = error;
-      return null;
-    });
-    if (host && stack) return { host, stack };
+    }
   }
   throw new AppError('snapshot_missing', 'no host that answers has the disk of the step it builds in', { cause: why });
 }
 
-async function storeLayer({ deps, signal }: Link, host: HostApi, layer: LayerCopy): Promise<StoredLayer> {
+/** Whether what a host is to give is that layer, sealed disks of the same build, and below them what has a name of copies only. */
+async function isLikely({ db }: BringLink['deps'], layerId: string, stack: readonly LayerCopy[]): Promise<boolean> {
+  const ids = stack.map(({ copyId }) => copyId);
+  const isStack = stack.every(({ kind, below }, index) => {
+    const rest = kind === 'sealed' ? ids.slice(index + 1) : [];
+    return below.length === rest.length && below.every((id, place) => id === rest[place]);
+  });
+  const sealed = stack.filter(({ kind }) => kind === 'sealed').map(({ copyId }) => copyId);
+  const others = ids.filter((id) => !sealed.includes(id));
+  if (ids[0] !== layerId || sealed[0] !== layerId || !isStack || new Set(ids).size < ids.length) return false;
+  if (!others.every((id) => id.startsWith(copyPrefix))) return false;
+  const { rows } = await sql<{ count: number }>`
+    select count(*)::int as count from layers
+    where id::text = any(${sealed}::text[]) and build_id = (select build_id from layers where id = ${layerId})`.execute(
+    db,
+  );
+  return rows[0]?.count === sealed.length;
+}
+
+async function storeLayer({ deps, signal }: BringLink, host: HostApi, layer: LayerCopy): Promise<StoredLayer> {
   const { copyId, kind, driver, below } = layer;
   const known = await deps.db
     .selectFrom('layer_blobs')

@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { AppError } from '@caisson/contracts/app-error';
 import type { DriverCapabilities, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
+import { type BringLink, bringLayer } from '../engine/bring-layer.ts';
 import { forgetLayerBlobs } from '../engine/forget-layer-blobs.ts';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
@@ -220,6 +222,45 @@ test('a capsule has all its time to come up from when its disk is there', async 
   expect((await rig.ended(buildId)).status).toBe('passed');
 });
 
+const sealed = (copyId: string, below: readonly string[] = []): LayerCopy => ({
+  ...{ copyId, kind: 'sealed', driver: 'container', below },
+});
+const image = (copyId: string): LayerCopy => ({ copyId, kind: 'image', driver: 'container', below: [] });
+
+/** A disk on one host that no other one has been given yet, and the means to do so. */
+async function keptByOne() {
+  const [first, second] = [smallHost(new Promise(() => {})), smallHost(new Promise(() => {}))];
+  await begun({ first, others: [] });
+  const hosts = new Map([[first.hostId, first]]);
+  const deps = { db: rig.db, layerBlobs: rig.layerBlobs, hosts };
+  const link: BringLink = { deps, host: second, hostId: second.hostId, signal: new AbortController().signal };
+  const layerId = first.taken[0]?.sealAs ?? '';
+  return { first, second, layerId, bring: () => bringLayer(link, { layerId, isForMemory: false }) };
+}
+
+test('nothing is stored of a host that says of a disk what cannot be', async () => {
+  const { first, layerId, bring } = await keptByOne();
+  const other = randomUUID();
+  const lies: readonly (readonly LayerCopy[])[] = [
+    [sealed(other)],
+    [sealed(layerId, [other]), sealed(other)],
+    [sealed(layerId), image('copy-a')],
+    [sealed(layerId, ['copy-a']), sealed(layerId, ['copy-a'])],
+    [sealed(layerId, ['copy-a', 'copy-b']), image('copy-b'), image('copy-a')],
+    [sealed(layerId, ['minimal']), image('minimal')],
+    [image(layerId)],
+    [],
+  ];
+  for (const stack of lies) {
+    first.describeLayer = async () => stack;
+    await expect(bring()).rejects.toMatchObject({ code: 'snapshot_missing', cause: { code: 'snapshot_failed' } });
+  }
+  expect(await storedIds()).toEqual([]);
+  first.describeLayer = async () => stackOnImage(layerId);
+  await bring();
+  expect(await storedIds()).toEqual([layerId, 'copy-image'].toSorted());
+});
+
 /** As much of the engine as looks after what is stored. */
 const forget = () => forgetLayerBlobs({ db: rig.db, layerBlobs: rig.layerBlobs, nowMs: Date.now });
 
@@ -237,10 +278,7 @@ async function brought(go: Promise<void>) {
   return { hosts, buildId, layerId: first.taken[0]?.sealAs ?? '' };
 }
 
-const stackOnImage = (layerId: string): readonly LayerCopy[] => [
-  { copyId: layerId, kind: 'sealed', driver: 'container', below: ['copy-image'] },
-  { copyId: 'copy-image', kind: 'image', driver: 'container', below: [] },
-];
+const stackOnImage = (layerId: string) => [sealed(layerId, ['copy-image']), image('copy-image')];
 
 /** Both runs are lost with their hosts, which nobody has heard of for this long. */
 async function loseHosts(hosts: readonly ScriptedHost[], since: string): Promise<void> {
