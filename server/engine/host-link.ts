@@ -58,12 +58,17 @@ export async function linkHost(deps: HostLinkDeps, host: HostApi, signal: AbortS
     const ownSignal = new AbortController();
     const lock = { name: `host:${hostId}`, signal: AbortSignal.any([signal, ownSignal.signal]) };
     const onError = (error: unknown) => deps.logger.warn({ err: error, hostId }, 'a host link failed; trying again');
-    await deps.withLock({ ...lock, onError }, async (held) => {
-      const link: Link = { deps, host, hostId, signal: held };
-      await register(link, description);
-      // Another host answers where this one did: start over.
-      if (!(await serve(link, held))) ownSignal.abort();
-    });
+    try {
+      await deps.withLock({ ...lock, onError }, async (held) => {
+        const link: Link = { deps, host, hostId, signal: held };
+        await register(link, description);
+        // Another host answers where this one did: start over.
+        if (!(await serve(link, held))) ownSignal.abort();
+      });
+    } finally {
+      // It may have been attached anew meanwhile.
+      if (deps.hosts.get(hostId) === host) deps.hosts.delete(hostId);
+    }
   }
 }
 
