@@ -1,10 +1,13 @@
-import { AppError } from '@caisson/contracts/app-error';
+import { createHash } from 'node:crypto';
+import { AppError, hasCode } from '@caisson/contracts/app-error';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import type { HostLinkDeps, Link } from './host-link.ts';
 import { startTimeoutMs } from './lease.ts';
 
+/** What a host may send of one layer, packed: the store is everybody's. */
+const mostLayerBytes = 64 * 2 ** 30;
 /** Begins the names that hosts make up for what is no sealed disk. */
 const copyPrefix = 'copy-';
 
@@ -33,7 +36,11 @@ export async function bringLayer(link: BringLink, { layerId, isForMemory }: Want
       const { copyId, digest } = layer;
       if (await host.hasLayer(copyId)) continue;
       const bytes = untilAborted(deps.layerBlobs.read(digest), signal);
-      await host.putLayer({ ...layer, isForMemory: isForMemory && copyId === layerId }, bytes);
+      await host.putLayer({ ...layer, isForMemory: isForMemory && copyId === layerId }, bytes).catch(async (error) => {
+        // The host alone is not believed: nobody else may have the layer.
+        if (hasCode(error, 'blob_digest_mismatch') && !(await isIntact(deps, digest))) await forgetStored(deps, layer);
+        throw error;
+      });
       crashPoint('copy.put');
     }
   }
@@ -98,6 +105,12 @@ async function storedStack({ deps }: BringLink, layerId: string): Promise<readon
   return stack.flatMap((layer) => layer ?? []);
 }
 
+async function isIntact({ layerBlobs }: BringLink['deps'], digest: string): Promise<boolean> {
+  const hash = createHash('sha256');
+  for await (const chunk of layerBlobs.read(digest)) hash.update(chunk);
+  return hash.digest('hex') === digest;
+}
+
 /** It is packed anew when a host asks for it again, if another one has it. */
 async function forgetStored({ db }: BringLink['deps'], { copyId, digest }: StoredLayer): Promise<void> {
   await db.deleteFrom('layer_blobs').where('copy_id', '=', copyId).where('digest', '=', digest).execute();
@@ -157,12 +170,13 @@ async function isLikely({ db }: BringLink['deps'], layerId: string, stack: reado
 async function storeLayer({ deps, signal }: BringLink, host: HostApi, layer: LayerCopy): Promise<StoredLayer> {
   const { copyId, kind, driver, below } = layer;
   const known = await deps.db
-    .selectFrom('layer_blobs')
-    .select('digest')
+    .updateTable('layer_blobs')
+    .set({ used_at: sql`clock_timestamp()` })
     .where('copy_id', '=', copyId)
+    .returning('digest')
     .executeTakeFirst();
   if (known && (await deps.layerBlobs.has(known.digest))) return { ...layer, digest: known.digest };
-  const { digest, sizeBytes } = await deps.layerBlobs.put(untilAborted(host.readLayer(copyId), signal));
+  const { digest, sizeBytes } = await deps.layerBlobs.put(untilAborted(atMost(host.readLayer(copyId)), signal));
   crashPoint('copy.stored');
   const content = { digest, size_bytes: sizeBytes };
   await deps.db
@@ -171,6 +185,19 @@ async function storeLayer({ deps, signal }: BringLink, host: HostApi, layer: Lay
     .onConflict((conflict) => conflict.column('copy_id').doUpdateSet(content))
     .execute();
   return { ...layer, digest };
+}
+
+/** The bytes as they are; throws `payload_too_large` as soon as there are more than a layer may have. */
+export async function* atMost(
+  bytes: AsyncIterable<Uint8Array>,
+  limitBytes: number = mostLayerBytes,
+): AsyncIterable<Uint8Array> {
+  let sizeBytes = 0;
+  for await (const chunk of bytes) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > limitBytes) throw new AppError('payload_too_large', `a layer has at most ${limitBytes} bytes`);
+    yield chunk;
+  }
 }
 
 async function* untilAborted(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Uint8Array> {

@@ -158,7 +158,7 @@ export class LayerRefused extends Error {
   constructor(layerId: string, cause: unknown) {
     super(`a layer could not be brought to a host: ${messageOf(cause)}`, { cause });
     this.layerId = layerId;
-    this.isFinal = hasCode(cause, 'snapshot_failed');
+    this.isFinal = hasCode(cause, 'snapshot_failed') || hasCode(cause, 'payload_too_large');
   }
 }
 

@@ -3,7 +3,7 @@ import { AppError } from '@caisson/contracts/app-error';
 import type { DriverCapabilities, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
-import { type BringLink, bringLayer } from '../engine/bring-layer.ts';
+import { atMost, type BringLink, bringLayer } from '../engine/bring-layer.ts';
 import { forgetLayerBlobs } from '../engine/forget-layer-blobs.ts';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
@@ -259,6 +259,81 @@ test('nothing is stored of a host that says of a disk what cannot be', async () 
   first.describeLayer = async () => stackOnImage(layerId);
   await bring();
   expect(await storedIds()).toEqual([layerId, 'copy-image'].toSorted());
+});
+
+test('a stored layer that does not hash to its digest is packed anew, and none because a host says so', async () => {
+  const { second, layerId, bring } = await keptByOne();
+  const { putLayer } = second;
+  second.putLayer = () => Promise.reject(new AppError('blob_digest_mismatch', 'so it says'));
+  await expect(bring()).rejects.toMatchObject({ code: 'blob_digest_mismatch' });
+  expect(await storedIds()).toEqual([layerId]);
+  second.putLayer = putLayer;
+  const { layerBlobs } = rig;
+  const { read } = layerBlobs;
+  layerBlobs.read = async function* () {
+    yield Buffer.from('torn');
+  };
+  await expect(bring()).rejects.toMatchObject({ code: 'blob_digest_mismatch' });
+  expect(await storedIds()).toEqual([]);
+  layerBlobs.read = read;
+  await bring();
+  expect(second.copied).toEqual([layerId]);
+});
+
+test('a host that sends without end is not listened to for longer than a layer may be long', async () => {
+  let sentBytes = 0;
+  async function* endless() {
+    for (;;) {
+      sentBytes += 1024;
+      yield new Uint8Array(1024);
+    }
+  }
+  const { first, bring } = await keptByOne();
+  const { layerBlobs } = rig;
+  await expect(layerBlobs.put(atMost(endless(), 10_000))).rejects.toMatchObject({ code: 'payload_too_large' });
+  expect(sentBytes).toBe(10 * 1024);
+  // A chunk that says it is longer than it is, in place of so many.
+  first.readLayer = async function* () {
+    yield Object.defineProperty(new Uint8Array(1), 'length', { value: 2 ** 37 });
+  };
+  await expect(bring()).rejects.toMatchObject({ code: 'payload_too_large' });
+  expect([await storedIds(), await layerBlobs.list()]).toEqual([[], []]);
+});
+
+test('what is stored of an image counts as used when a disk on it is stored', async () => {
+  const { first, second, layerId, bring } = await keptByOne();
+  first.describeLayer = async () => stackOnImage(layerId);
+  await bring();
+  await rig.db.deleteFrom('layer_blobs').where('copy_id', '=', layerId).execute();
+  await sql`update layer_blobs set used_at = used_at - interval '2 days'`.execute(rig.db);
+  second.hasLayer = async () => false;
+  await bring();
+  const old = sql<boolean>`used_at < clock_timestamp() - interval '1 day'`;
+  expect(await rig.db.selectFrom('layer_blobs').select('copy_id').where(old).execute()).toEqual([]);
+});
+
+test('a host that is detached is asked for no disk any more', async () => {
+  const second = smallHost(Promise.resolve());
+  const go = Promise.withResolvers<void>();
+  const maker = smallHost(go.promise);
+  rig = await engineRig([]);
+  const { detach } = rig.engine.attachHost(maker);
+  const { build } = await rig.build(pipeline());
+  await rig.until(build.id, (_, jobs) => jobs.some(({ status }) => status === 'running'));
+  const asked: string[] = [];
+  maker.describeLayer = async (layerId) => {
+    asked.push(layerId);
+    return [sealed(layerId)];
+  };
+  await detach();
+  rig.engine.attachHost(second);
+  await letTimePass();
+  const refused = rig.db.selectFrom('layer_copies').select('host_id').where('refused_at', 'is not', null);
+  await expect.poll(() => refused.execute(), patience).toEqual([{ host_id: second.hostId }]);
+  expect(asked).toEqual([]);
+  go.resolve();
+  rig.engine.attachHost(maker);
+  expect((await rig.ended(build.id)).status).toBe('passed');
 });
 
 /** As much of the engine as looks after what is stored. */

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { AppError } from '@caisson/contracts/app-error';
 import type {
   CancelReason,
@@ -147,10 +147,10 @@ export function scriptedHost(script: Script, hostId: string = randomUUID()): Scr
     async *readLayer(copyId) {
       yield Buffer.from(copyId);
     },
-    async putLayer({ copyId }, bytes) {
-      for await (const _ of bytes) {
-        // As a host does, it takes all of it.
-      }
+    async putLayer({ copyId, digest }, bytes) {
+      const hash = createHash('sha256');
+      for await (const chunk of bytes) hash.update(chunk);
+      if (hash.digest('hex') !== digest) throw new AppError('blob_digest_mismatch', `not the bytes of ${copyId}`);
       copied.push(copyId);
     },
   };
