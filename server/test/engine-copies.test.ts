@@ -208,16 +208,18 @@ test('a job canceled while its disk is brought is ended when that is there', asy
 test('a capsule has all its time to come up from when its disk is there', async () => {
   const go = Promise.withResolvers<void>();
   const { second, arrive, buildId } = await beingBrought(go.promise);
-  second.isFull = true;
-  await sql`update leases set due_at = due_at - interval '19 minutes' where host_id = ${second.hostId}`.execute(rig.db);
+  const { startRun } = second;
+  second.startRun = () => Promise.reject(new Error('not yet'));
+  const { id } = await leaseOn(second).executeTakeFirstOrThrow();
+  await sql`update leases set due_at = due_at - interval '19 minutes' where id = ${id}`.execute(rig.db);
   const leftMs = async () => {
-    const { due_at } = await leaseOn(second).executeTakeFirstOrThrow();
+    const { due_at } = await leaseOn(second).where('id', '=', id).executeTakeFirstOrThrow();
     return (due_at?.getTime() ?? 0) - Date.now();
   };
   expect(await leftMs()).toBeLessThan(2 * 60_000);
   arrive();
   await expect.poll(leftMs, patience).toBeGreaterThan(18 * 60_000);
-  second.isFull = false;
+  second.startRun = startRun;
   go.resolve();
   expect((await rig.ended(buildId)).status).toBe('passed');
 });
