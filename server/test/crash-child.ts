@@ -38,10 +38,14 @@ for (const hostSocket of hostSockets) {
 }
 
 process.on('message', ({ build, cancel }: { build?: NewBuild; cancel?: string }) => {
-  if (build !== undefined) engine.createBuild(build).catch(report);
+  if (build !== undefined)
+    engine.createBuild(build).catch((error) => {
+      report(error);
+      process.send?.({ failed: build.message });
+    });
   if (cancel !== undefined) engine.cancelBuild(cancel).catch(report);
 });
-/** It is missing in the database, where the test looks; here is why. */
+/** Why what the test looks for is missing in the database. */
 function report(error: unknown): void {
   process.stderr.write(`control plane ${process.pid}: ${error}\n`);
 }

@@ -14,7 +14,8 @@ export interface CrashSettings {
 
 /** A control plane in a process of its own. */
 export interface CrashPlane {
-  build(build: NewBuild): void;
+  /** `onFailure` is called when the build could not be created, as far as the process knows. */
+  build(build: NewBuild, onFailure?: () => void): void;
   cancel(buildId: string): void;
   readonly pid: number;
   /** Resolves when the process is gone, with the signal that ended it. */
@@ -41,7 +42,12 @@ export async function startPlane(settings: CrashSettings): Promise<CrashPlane> {
   const ended = once(child, 'exit').then(([, signal]) => signal as NodeJS.Signals | null);
   await Promise.race([once(child, 'message'), ended]);
   return {
-    build: (build) => send(child, { build }),
+    build(build, onFailure = () => {}) {
+      child.on('message', (said: { readonly failed?: string }) => {
+        if (said.failed === build.message) onFailure();
+      });
+      send(child, { build });
+    },
     cancel: (cancel) => send(child, { cancel }),
     pid: child.pid ?? 0,
     ended,

@@ -91,7 +91,8 @@ export async function openScenario(): Promise<Scenario> {
         for (const message of Object.keys(wanted) as Wanted[]) {
           if (asked.has(message) || builds.some((build) => build.message === message)) continue;
           asked.add(message);
-          plane.build(buildOf(message));
+          // The database may have taken it all the same; then it is not asked for again.
+          plane.build(buildOf(message), () => asked.delete(message));
         }
         await push({ db, host, plane, asked }, builds);
         if (builds.length >= 4 && builds.every(({ finished_at }) => finished_at !== null)) return;
