@@ -18,7 +18,8 @@ export default defineConfig(({ mode }) => ({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     expect: { poll: { timeout: 20_000 } },
-    maxWorkers: 3,
+    // Many wait, for clocks and other processes.
+    maxWorkers: 4,
     sequence: { sequencer: TestOrder },
   },
 }));

@@ -14,7 +14,7 @@ const diskIr = ir({
   ...Object.fromEntries(
     forks.map((key) => [
       key,
-      ['cat /link /grown; stat -c %a /made; ls -A /usr/share/doc | wc -l; sleep 8', { buildsIn: 'grown' }],
+      ['cat /link /grown; stat -c %a /made; ls -A /usr/share/doc | wc -l; sleep 6', { buildsIn: 'grown' }],
     ]),
   ),
 });

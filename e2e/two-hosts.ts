@@ -44,7 +44,7 @@ head -c 300000 /dev/urandom > /dev/shm/kept; sha256sum < /dev/shm/kept > /sum`,
     ...forks.map((key) => ({
       ...{ type: 'command', key, builds_in: 'base' },
       cmd: `cut -d" " -f22 /proc/$(cat /sleeper)/stat | cmp - /since &&
-sha256sum < /dev/shm/kept | cmp - /sum && echo goes on && sleep 8`,
+sha256sum < /dev/shm/kept | cmp - /sum && echo goes on && sleep 6`,
     })),
   ],
 });

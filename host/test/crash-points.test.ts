@@ -114,7 +114,7 @@ function titled(crashes: Crashes): Crashes & { readonly title: string } {
 
 /** Every point in the source, so that none is forgotten. */
 async function allCrashes(): Promise<readonly (Crashes & { readonly title: string })[]> {
-  // Those of micro-virtual machines and of gVisor are in `microvm-crash.long.test.ts` and `gvisor-crash.test.ts`.
+  // Those of micro-virtual machines and of gVisor are in `microvm-crash.long.test.ts` and `gvisor-crash.long.test.ts`.
   const points = await crashPointsIn(new URL('../', import.meta.url), (name) => !/^(microvm|gvisor)-/.test(name));
   const named = [...Object.keys(scenes), ...Object.keys(laterHits)];
   for (const each of [...afterCrash, ...twice]) named.push(...each.at.flatMap((crash) => crash?.point ?? []));
