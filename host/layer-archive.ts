@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { AppError } from '@caisson/contracts/app-error';
+import { atMost } from '@caisson/contracts/at-most';
 import { diskRoom } from './disk-room.ts';
 import { readProgram, runProgram } from './run-program.ts';
 
@@ -21,6 +22,8 @@ export async function* packLayer(directory: string, member: string): AsyncIterab
   yield* packed;
 }
 
+const doesNotFit = () => new AppError('disk_full', 'the disk of the host is full: a layer does not fit');
+
 /** What `packLayer` is asked for. */
 export interface Member {
   readonly name: string;
@@ -38,21 +41,15 @@ export async function unpackLayer(bytes: AsyncIterable<Uint8Array>, directory: s
   pipeline(bytes, plain).catch(() => {});
   const { freeBytes } = await diskRoom(directory);
   const argv = ['tar', '--extract', ...faithfully, '--same-owner', '--same-permissions', '--directory', directory];
-  await runProgram([...argv, '--', member.name], { stdin: atMost(plain, freeBytes * mostOfFree), timeoutMs });
+  await runProgram([...argv, '--', member.name], {
+    stdin: atMost(plain, freeBytes * mostOfFree, doesNotFit),
+    timeoutMs,
+  });
   const path = join(directory, member.name);
   const found = await lstat(path);
   const isWhatItIs = member.name.includes('.') ? found.isFile() : found.isDirectory();
   if (!isWhatItIs) throw new AppError('snapshot_failed', 'the layer is not what it is said to be');
   await (member.isPlain ? refuseOdd(path) : refuseDevices(path));
-}
-
-async function* atMost(bytes: AsyncIterable<Uint8Array>, limitBytes: number): AsyncIterable<Uint8Array> {
-  let sizeBytes = 0;
-  for await (const chunk of bytes) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw new AppError('disk_full', 'the disk of the host is full: a layer does not fit');
-    yield chunk;
-  }
 }
 
 /** Throws `snapshot_failed` when there is anything but directories and ordinary files in a tree: what the host opens may lead away, or block it. */

@@ -4,6 +4,7 @@ import { chmod, lchown, mkdir, readdir, rename, rm, stat } from 'node:fs/promise
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { atMost } from '@caisson/contracts/at-most';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import { digestChecked } from './digest-check.ts';
 import { isDiskFull } from './disk-full.ts';
@@ -86,14 +87,9 @@ async function removeForgotten(dir: string): Promise<void> {
   }
 }
 
-async function* limited(bytes: AsyncIterable<Uint8Array>, limits: SourceLimits): AsyncIterable<Uint8Array> {
-  let sizeBytes = 0;
-  for await (const chunk of bytes) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limits.maxArchiveBytes)
-      throw new AppError('source_invalid', `the source archive is larger than ${limits.maxArchiveBytes} bytes`);
-    yield chunk;
-  }
+function limited(bytes: AsyncIterable<Uint8Array>, { maxArchiveBytes }: SourceLimits): AsyncIterable<Uint8Array> {
+  const message = `the source archive is larger than ${maxArchiveBytes} bytes`;
+  return atMost(bytes, maxArchiveBytes, () => new AppError('source_invalid', message));
 }
 
 function layerForOnce(state: State, digest: string): Promise<string> {

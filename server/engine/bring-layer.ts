@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError, hasCode } from '@caisson/contracts/app-error';
+import { atMost } from '@caisson/contracts/at-most';
 import { crashPoint } from '@caisson/contracts/crash-point';
 import type { HostApi, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
@@ -8,6 +9,7 @@ import { startTimeoutMs } from './lease.ts';
 
 /** What a host may send of one layer, packed: the store is everybody's. */
 const mostLayerBytes = 64 * 2 ** 30;
+const tooLarge = () => new AppError('payload_too_large', `a layer has at most ${mostLayerBytes} bytes`);
 /** Begins the names that hosts make up for what is no sealed disk. */
 const copyPrefix = 'copy-';
 
@@ -176,7 +178,9 @@ async function storeLayer({ deps, signal }: BringLink, host: HostApi, layer: Lay
     .returning('digest')
     .executeTakeFirst();
   if (known && (await deps.layerBlobs.has(known.digest))) return { ...layer, digest: known.digest };
-  const { digest, sizeBytes } = await deps.layerBlobs.put(untilAborted(atMost(host.readLayer(copyId)), signal));
+  const { digest, sizeBytes } = await deps.layerBlobs.put(
+    untilAborted(atMost(host.readLayer(copyId), mostLayerBytes, tooLarge), signal),
+  );
   crashPoint('copy.stored');
   const content = { digest, size_bytes: sizeBytes };
   await deps.db
@@ -185,19 +189,6 @@ async function storeLayer({ deps, signal }: BringLink, host: HostApi, layer: Lay
     .onConflict((conflict) => conflict.column('copy_id').doUpdateSet(content))
     .execute();
   return { ...layer, digest };
-}
-
-/** The bytes as they are; throws `payload_too_large` as soon as there are more than a layer may have. */
-export async function* atMost(
-  bytes: AsyncIterable<Uint8Array>,
-  limitBytes: number = mostLayerBytes,
-): AsyncIterable<Uint8Array> {
-  let sizeBytes = 0;
-  for await (const chunk of bytes) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw new AppError('payload_too_large', `a layer has at most ${limitBytes} bytes`);
-    yield chunk;
-  }
 }
 
 async function* untilAborted(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Uint8Array> {

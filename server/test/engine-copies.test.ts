@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { AppError } from '@caisson/contracts/app-error';
+import { atMost } from '@caisson/contracts/at-most';
 import type { DriverCapabilities, LayerCopy } from '@caisson/contracts/host-api';
 import { sql } from 'kysely';
 import { afterEach, expect, test } from 'vitest';
-import { atMost, type BringLink, bringLayer } from '../engine/bring-layer.ts';
+import { type BringLink, bringLayer } from '../engine/bring-layer.ts';
 import { forgetLayerBlobs } from '../engine/forget-layer-blobs.ts';
 import { type EngineRig, engineRig } from './engine-rig.ts';
 import { exited, type ScriptedHost, scriptedHost } from './scripted-host.ts';
@@ -292,7 +293,10 @@ test('a host that sends without end is not listened to for longer than a layer m
   }
   const { first, bring } = await keptByOne();
   const { layerBlobs } = rig;
-  await expect(layerBlobs.put(atMost(endless(), 10_000))).rejects.toMatchObject({ code: 'payload_too_large' });
+  const tooLarge = () => new AppError('payload_too_large', 'more than a layer may have');
+  await expect(layerBlobs.put(atMost(endless(), 10_000, tooLarge))).rejects.toMatchObject({
+    code: 'payload_too_large',
+  });
   expect(sentBytes).toBe(10 * 1024);
   // A chunk that says it is longer than it is, in place of so many.
   first.readLayer = async function* () {
