@@ -90,7 +90,7 @@ async function saveMemory({ runsc, vessel }: Held, memoryDir: string): Promise<v
 async function snapshot(context: GvisorContext, capsuleId: string, directory: string): Promise<void> {
   const held = await heldOf(context, capsuleId);
   const draftDir = `${directory}.new`;
-  try {
+  const keep = async () => {
     const memoryDir = await standing(held, async () => {
       await copyDisk(context, held.layout.upperDir, draftDir);
       const memoryDir = await makeMemoryPlace(draftDir, context.run);
@@ -98,10 +98,8 @@ async function snapshot(context: GvisorContext, capsuleId: string, directory: st
       return memoryDir;
     });
     await publishImage(needsOf(context), { draftDir, memoryDir, directory }, context.run);
-  } catch (error) {
-    await removeTree(draftDir, context.run);
-    throw error;
-  }
+  };
+  await orUndo(keep, () => removeTree(draftDir, context.run));
 }
 
 /** Of a disk nothing writes to; owners, attributes and times are what memory knows them to be. */

@@ -6,7 +6,7 @@ import { isAlive } from './container-process.ts';
 import type { GuestLink } from './guest-link.ts';
 import { removeTree } from './layer-tree.ts';
 import type { Machine, MachineSpec, Remains } from './machine-driver.ts';
-import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
+import { cloneVessel, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { countDisks, disksOf, type MachineDisks } from './microvm-disk.ts';
 import { greet, greetLater } from './microvm-greeting.ts';
@@ -25,6 +25,7 @@ import {
   vesselShapeOf,
 } from './microvm-vessel.ts';
 import { checkWords, guestWords, nameWords } from './microvm-words.ts';
+import { orUndo } from './or-undo.ts';
 import { insertDisks } from './qemu-disks.ts';
 import { continueMachine, machineStatus } from './qmp-commands.ts';
 
@@ -187,7 +188,7 @@ async function claim(
   layout: MicrovmLayout,
   { vessel, ramPath }: Pick<Beginning, 'vessel' | 'ramPath'>,
 ): Promise<void> {
-  await orDrop(context, vessel, async () => {
+  const note = async () => {
     if (ramPath !== null) await link(ramPath, layout.ramPath);
     await writeMicrovmState(layout, {
       version: 1,
@@ -200,7 +201,8 @@ async function claim(
       isDiskWhole: false,
       inheritedKills: 0,
     });
-  });
+  };
+  await orUndo(note, () => dropVessel(context, vessel));
   crashPoint('microvm.claimed');
 }
 

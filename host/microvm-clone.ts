@@ -9,6 +9,7 @@ import {
   type VesselContext,
   type VesselShape,
 } from './microvm-vessel.ts';
+import { orUndo } from './or-undo.ts';
 import { loadDevices } from './qemu-migration.ts';
 
 /** What stands and waits to hear who it is. */
@@ -37,25 +38,12 @@ export async function cloneVessel(context: VesselContext, options: CloneOptions)
   const { shape, cpus, of, ramPath, devicesPath } = options;
   const beginning = { kind: 'clone', of: of === 'template' ? of : 'one' } as const;
   const vessel = await startVessel(context, { shape, cpus, beginning, ramPath });
-  return orDrop(context, vessel, async () => {
+  const load = async () => {
     const guest = greetLater(vessel, context.bootTimeoutMs);
     if (of !== 'template') await loadMemory({ pid: vessel.qemu.ref.pid, ramPath }, of);
     await provideDevices(vessel, devicesPath);
     await loadDevices(vessel.qemu.qmp);
     return { vessel, guest, ramPath, diskDir: null };
-  });
-}
-
-/** What `work` makes of a vessel that is nobody's machine yet; when it fails, nothing is left of the vessel. */
-export async function orDrop<Result>(
-  context: VesselContext,
-  vessel: MicrovmVessel,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  try {
-    return await work();
-  } catch (error) {
-    await dropVessel(context, vessel);
-    throw error;
-  }
+  };
+  return orUndo(load, () => dropVessel(context, vessel));
 }

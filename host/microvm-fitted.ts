@@ -8,6 +8,7 @@ import type { MicrovmContext } from './microvm-context.ts';
 import { disksOf } from './microvm-disk.ts';
 import { runAgentProgram } from './microvm-guest.ts';
 import { guestWords } from './microvm-words.ts';
+import { orUndo } from './or-undo.ts';
 import { insertDisks } from './qemu-disks.ts';
 import { continueMachine, stopMachine } from './qmp-commands.ts';
 
@@ -32,7 +33,7 @@ export async function fit(context: MicrovmContext, clone: WaitingClone, machine:
   const { kit, agentPath, network, installation } = context;
   const { layout, qemu } = clone.vessel;
   const diskDir = join(installation.dataDir, 'fitted', layout.vesselId);
-  try {
+  const prepare = async () => {
     const { disks, layerCount } = await disksOf(kit, { diskDir }, machine);
     crashPoint('microvm.fitted-disk-made');
     await insertDisks({ ...layout, agentPath, qmp: qemu.qmp, disks });
@@ -47,8 +48,6 @@ export async function fit(context: MicrovmContext, clone: WaitingClone, machine:
     await stopMachine(qemu.qmp);
     crashPoint('microvm.fitted');
     return { ...clone, diskDir };
-  } catch (error) {
-    await rm(diskDir, { recursive: true, force: true });
-    throw error;
-  }
+  };
+  return orUndo(prepare, () => rm(diskDir, { recursive: true, force: true }));
 }

@@ -3,10 +3,11 @@ import { totalmem } from 'node:os';
 import { AppError } from '@caisson/contracts/app-error';
 import { isAlive } from './container-process.ts';
 import { makeRehearsalDisks, type RehearsalDisks, rehearse } from './microvm-blank.ts';
-import { cloneVessel, orDrop, type WaitingClone } from './microvm-clone.ts';
+import { cloneVessel, type WaitingClone } from './microvm-clone.ts';
 import type { MicrovmContext } from './microvm-context.ts';
 import { fit, type MachineKind } from './microvm-fitted.ts';
 import { dropVessel, type VesselShape, vesselShapeOf } from './microvm-vessel.ts';
+import { orUndo } from './or-undo.ts';
 import { createWarmPool, type WarmPool } from './warm-pool.ts';
 
 /** What a clone is kept ready for: every machine of a shape, of which it knows nothing, or those of one kind, all but whose name it has. */
@@ -83,11 +84,12 @@ async function startWarm(
   const template = await context.templates?.get(shape);
   if (!template || !disks) throw new AppError('provision_failed', 'there is no template');
   const clone = await cloneVessel(context, { shape, cpus, ...template, of: 'template' });
-  return orDrop(context, clone.vessel, async () => {
+  const warm = async () => {
     if (machine !== null) return fit(context, clone, machine);
     await rehearse(context, clone, disks);
     return clone;
-  });
+  };
+  return orUndo(warm, () => dropVessel(context, clone.vessel));
 }
 
 /** Removes a clone that is nobody's machine, with its disk. */

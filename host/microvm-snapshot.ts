@@ -71,7 +71,7 @@ async function snapshot(context: MicrovmContext, capsuleId: string, directory: s
   const disk = await ownDisk(layout);
   const image = await beginImage(directory);
   const copy = join(image.directory, basename(disk));
-  try {
+  const keep = async () => {
     // What its kernel holds back is in the memory that is saved; but a disk may be used without its memory.
     await syncGuest(machine.guest);
     const saveAll = async () => {
@@ -83,10 +83,8 @@ async function snapshot(context: MicrovmContext, capsuleId: string, directory: s
     await goOn(machine);
     await syncFile(copy);
     await publishImage(context, image, { directory, ramPath: layout.ramPath, shape: machine.vessel.shape });
-  } catch (error) {
-    await rm(image.directory, { recursive: true, force: true });
-    throw error;
-  }
+  };
+  await orUndo(keep, () => rm(image.directory, { recursive: true, force: true }));
 }
 
 /** A machine that booted by itself has no file others could begin with. */

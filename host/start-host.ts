@@ -11,6 +11,7 @@ import { createImageStore } from './image-store.ts';
 import { createLayerStore } from './layer-disk.ts';
 import type { MachineDriver } from './machine-driver.ts';
 import { type OpenedDriver, openDriver } from './open-driver.ts';
+import { orUndo } from './or-undo.ts';
 import { makeProvisioner } from './run-provision.ts';
 import { createSourceStore } from './source-store.ts';
 import { clearToolDrafts, createToolsLayer } from './tools-layer.ts';
@@ -48,22 +49,15 @@ export async function startHost(options: StartHostOptions): Promise<StartedHost>
   const { dataDir } = options;
   await mkdir(dataDir, { recursive: true });
   const lock = await lockDataDir(dataDir);
-  try {
-    return await start(options, lock.release);
-  } catch (error) {
-    await lock.release();
-    throw error;
-  }
+  return orUndo(() => start(options, lock.release), lock.release);
 }
 
 async function start(options: StartHostOptions, releaseLock: () => Promise<void>): Promise<StartedHost> {
   const opened = await openDriver({ progress: () => {}, ...options });
-  try {
-    return await startWith(opened, options, releaseLock);
-  } catch (error) {
-    await opened.driver.close().catch(() => {});
-    throw error;
-  }
+  return orUndo(
+    () => startWith(opened, options, releaseLock),
+    () => opened.driver.close(),
+  );
 }
 
 async function startWith(
