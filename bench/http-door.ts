@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
 import type { Machine } from '../host/machine-driver.ts';
 import { runInside } from './capsules.ts';
 
@@ -25,7 +26,7 @@ export async function openHttpDoor(machine: Machine): Promise<HttpDoor> {
       const stream = session.request({ ':method': 'POST', ':path': '/exec', 'content-type': 'application/json' });
       stream.end(JSON.stringify({ argv }));
       const [headers] = await once(stream, 'response');
-      const said = await textOf(stream);
+      const said = await text(stream);
       if (headers[':status'] !== 200) throw new Error(`the server said ${headers[':status']}: ${said}`);
       return (JSON.parse(said) as { output: string }).output;
     },
@@ -38,7 +39,7 @@ export async function openHttpDoor(machine: Machine): Promise<HttpDoor> {
 
 async function answer(stream: ServerHttp2Stream, machine: Machine): Promise<void> {
   try {
-    const { argv } = JSON.parse(await textOf(stream));
+    const { argv } = JSON.parse(await text(stream));
     const output = await runInside(machine, argv);
     stream.respond({ ':status': 200, 'content-type': 'application/json' });
     stream.end(JSON.stringify({ exitCode: 0, output }));
@@ -46,10 +47,4 @@ async function answer(stream: ServerHttp2Stream, machine: Machine): Promise<void
     stream.respond({ ':status': 500 });
     stream.end(String(error));
   }
-}
-
-async function textOf(stream: AsyncIterable<Buffer>): Promise<string> {
-  const parts: Buffer[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts).toString();
 }

@@ -1,4 +1,5 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { AppError } from './app-error.ts';
 import { isErrorCode } from './error-table.ts';
@@ -99,9 +100,7 @@ interface Reply {
 }
 
 async function readBody(stream: ClientHttp2Stream): Promise<Reply> {
-  const parts: Buffer[] = [];
-  for await (const part of stream) parts.push(part);
-  return JSON.parse(Buffer.concat(parts).toString('utf8') || '{}');
+  return JSON.parse((await text(stream)) || '{}');
 }
 
 function refusalOf(body: Reply): AppError {

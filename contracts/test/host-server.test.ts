@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { afterEach, expect, test } from 'vitest';
 import { AppError } from '../app-error.ts';
 import { type HostAddress, readHostAddress } from '../host-address.ts';
@@ -87,12 +88,6 @@ test('a call to a server that takes connections and says nothing ends', async ()
   await expect(connect({ kind: 'socket', path }).heartbeat()).rejects.toThrow();
 });
 
-async function bytesOf(bytes: AsyncIterable<Uint8Array>): Promise<string> {
-  const parts: Uint8Array[] = [];
-  for await (const part of bytes) parts.push(part);
-  return Buffer.concat(parts).toString();
-}
-
 async function* pieces(...texts: readonly string[]): AsyncIterable<Uint8Array> {
   for (const text of texts) yield Buffer.from(text);
 }
@@ -114,12 +109,12 @@ test('layers go over the wire in both directions', async () => {
     describeLayer: async (layerId) => (layerId === 'known' ? [layer] : null),
     hasLayer: async (copyId) => copyId === 'copy-1',
     readLayer: (copyId) => pieces('the bytes', ' of ', copyId),
-    putLayer: async (upload, bytes) => void taken.push(upload, await bytesOf(bytes)),
+    putLayer: async (upload, bytes) => void taken.push(upload, await textOf(bytes)),
   });
   expect(await host.describeLayer('known')).toEqual([layer]);
   expect(await host.describeLayer('other')).toBe(null);
   expect([await host.hasLayer('copy-1'), await host.hasLayer('copy-2')]).toEqual([true, false]);
-  expect(await bytesOf(host.readLayer('copy-1'))).toBe('the bytes of copy-1');
+  expect(await textOf(host.readLayer('copy-1'))).toBe('the bytes of copy-1');
   await host.putLayer(layer, pieces('a', 'b'));
   expect(taken).toEqual([layer, 'ab']);
 });
@@ -133,8 +128,8 @@ test('a layer that is refused is refused with its code, one that breaks off is n
     },
     putLayer: () => Promise.reject(new AppError('snapshot_failed', 'another processor')),
   });
-  await expect(bytesOf(host.readLayer('none'))).rejects.toMatchObject({ code: 'snapshot_missing' });
-  await expect(bytesOf(host.readLayer('half'))).rejects.toThrow();
+  await expect(textOf(host.readLayer('none'))).rejects.toMatchObject({ code: 'snapshot_missing' });
+  await expect(textOf(host.readLayer('half'))).rejects.toThrow();
   const isOver = Promise.withResolvers<void>();
   async function* endless(): AsyncIterable<Uint8Array> {
     try {

@@ -15,6 +15,7 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buffer as bytesOf } from 'node:stream/consumers';
 import { createZstdCompress } from 'node:zlib';
 import { AppError } from '@caisson/contracts/app-error';
 import type { LayerCopy, LayerUpload } from '@caisson/contracts/host-api';
@@ -38,12 +39,6 @@ const foreign = (last: number): LayerCopy => ({
 async function openLayers(driver: Driver = 'container', options: object = {}) {
   const dataDir = await tempDir();
   return { dataDir, layers: await createLayerStore({ dataDir, budgetBytes: 1e9, driver, ...options }) };
-}
-
-async function bytesOf(bytes: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  const parts: Uint8Array[] = [];
-  for await (const part of bytes) parts.push(part);
-  return Buffer.concat(parts);
 }
 
 /** What a program prints, as layers are packed. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { pino } from 'pino';
 import type { Effect, Effects } from '../engine/effects.ts';
 import { LayerRefused } from '../engine/host-dispatch.ts';
@@ -88,9 +89,7 @@ export function owe(world: World, effect: Effect): void {
 export function blobsOf(content: Map<string, Uint8Array>): Blobs {
   return {
     async put(bytes) {
-      const parts: Uint8Array[] = [];
-      for await (const part of bytes) parts.push(part);
-      const all = Buffer.concat(parts);
+      const all = await buffer(bytes);
       const digest = createHash('sha256').update(all).digest('hex');
       content.set(digest, all);
       return { digest, sizeBytes: all.length };

@@ -1,3 +1,4 @@
+import { buffer } from 'node:stream/consumers';
 import type { HostApi, RunMessage } from '@caisson/contracts/host-api';
 import type { MessageStream, SimulatedHost } from './simulated-host.ts';
 import { cutKey, type Life, SimulatedFault, type World } from './world.ts';
@@ -15,7 +16,7 @@ export function hostOverNetwork(world: World, life: Life, host: SimulatedHost): 
     heartbeat: () => ask('heartbeat', host.heartbeat),
     hasBlob: (digest) => ask('hasBlob', () => host.hasBlob(digest)),
     async putBlob(digest, bytes) {
-      const all = await collected(bytes);
+      const all = await buffer(bytes);
       return ask('putBlob', () => host.putBlob(digest, all));
     },
     startRun: (assignment) => ask('startRun', () => host.startRun(assignment)),
@@ -29,16 +30,10 @@ export function hostOverNetwork(world: World, life: Life, host: SimulatedHost): 
       yield await ask('readLayer', () => host.readLayer(copyId));
     },
     async putLayer(layer, bytes) {
-      const all = await collected(bytes);
+      const all = await buffer(bytes);
       return ask('putLayer', () => host.putLayer(layer, all));
     },
   };
-}
-
-async function collected(bytes: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of bytes) parts.push(part);
-  return Buffer.concat(parts);
 }
 
 interface Way {
