@@ -31,22 +31,17 @@ export function makeDispatcher(link: Link): Dispatcher {
   const underWay = new Map<string, Promise<void>>();
   const told = new Map<string, number>();
   const refusals = new Map<string, number>();
-  const bringing = new Map<string, Promise<void>>();
+  const bringOnce = makeBringing();
   const confirmed = makeBatcher((leaseIds: readonly string[]) => confirm(link, leaseIds));
-
-  /** What several leases need at a time is brought once. */
-  function bringOnce(name: string, bring: () => Promise<void>): Promise<void> {
-    const underWay = bringing.get(name) ?? bring().finally(() => bringing.delete(name));
-    bringing.set(name, underWay);
-    return underWay;
-  }
 
   async function hand({ assignment, wantedLayer }: Handover): Promise<void> {
     const { leaseId, sourceDigest } = assignment;
     try {
       if (sourceDigest !== null) await bringOnce(sourceDigest, () => sendSource(link, sourceDigest));
-      if (wantedLayer !== null) await bringOnce(wantedLayer.layerId, () => sendLayer(link, wantedLayer));
-      if (wantedLayer !== null && !(await isHeld(link, leaseId))) return;
+      if (wantedLayer !== null) {
+        await bringOnce(wantedLayer.layerId, () => sendLayer(link, wantedLayer));
+        if (!(await isHeld(link, leaseId))) return;
+      }
       await host.startRun(assignment);
       refusals.delete(leaseId);
       crashPoint('dispatch.told');
@@ -104,7 +99,9 @@ export function makeDispatcher(link: Link): Dispatcher {
       },
     },
     settled: (leaseId) => underWay.get(leaseId) ?? Promise.resolve(),
-    idle: async () => void (await Promise.all(underWay.values())),
+    async idle() {
+      await Promise.all(underWay.values());
+    },
   };
 }
 
@@ -138,6 +135,16 @@ async function confirm({ deps }: Link, leaseIds: readonly string[]): Promise<voi
     with told as (select id from leases where id = any(${leaseIds}::uuid[]) order by id for no key update)
     update leases set dispatched_at = clock_timestamp() from told where leases.id = told.id`.execute(deps.db);
   crashPoint('dispatch.confirmed');
+}
+
+/** Brings what several leases need at a time once. */
+function makeBringing(): (name: string, bring: () => Promise<void>) => Promise<void> {
+  const underWay = new Map<string, Promise<void>>();
+  return (name, bring) => {
+    const brought = underWay.get(name) ?? bring().finally(() => underWay.delete(name));
+    underWay.set(name, brought);
+    return brought;
+  };
 }
 
 class SourceMissing extends Error {}
