@@ -11,17 +11,12 @@ const answerTimeoutMs = 2_000;
 const eventsBytesMax = 4_096;
 
 /** Runs a command of the agent's own program to its end; throws when it fails or takes too long. */
-export async function runAgentProgram(
-  guest: GuestLink,
-  command: string | readonly string[],
-  timeoutMs: number,
-): Promise<void> {
-  const exitCode = await exitOfAgentProgram(guest, command, timeoutMs);
+export async function runAgentProgram(guest: GuestLink, words: readonly string[], timeoutMs: number): Promise<void> {
+  const exitCode = await exitOfAgentProgram(guest, words, timeoutMs);
   if (exitCode !== 0) throw new Error(`it ended with ${exitCode}`);
 }
 
-function exitOfAgentProgram(guest: GuestLink, command: string | readonly string[], timeoutMs: number): Promise<number> {
-  const words = typeof command === 'string' ? [command] : command;
+function exitOfAgentProgram(guest: GuestLink, words: readonly string[], timeoutMs: number): Promise<number> {
   const run = async () => {
     const process = await guest.exec({ argv: [agentProgram, ...words], env: {}, cwd: '/', timeoutMs });
     const { exitCode } = await process.exit;
@@ -36,7 +31,7 @@ function exitOfAgentProgram(guest: GuestLink, command: string | readonly string[
  * do it: a disk without its last writes must not pass for whole.
  */
 export async function syncGuest(guest: GuestLink): Promise<void> {
-  await runAgentProgram(guest, 'sync', syncTimeoutMs).catch((cause: unknown) => {
+  await runAgentProgram(guest, ['sync'], syncTimeoutMs).catch((cause: unknown) => {
     throw new AppError('snapshot_failed', `the machine could not write out its disk: ${cause}`, { cause });
   });
 }
@@ -46,7 +41,7 @@ export async function syncGuest(guest: GuestLink): Promise<void> {
  * machine of its own. Throws `snapshot_failed` when they do not stand within five seconds.
  */
 export async function holdGuest(guest: GuestLink): Promise<void> {
-  await runAgentProgram(guest, 'hold', holdTimeoutMs).catch((cause: unknown) => {
+  await runAgentProgram(guest, ['hold'], holdTimeoutMs).catch((cause: unknown) => {
     throw new AppError('snapshot_failed', `the programs of the machine could not be made to stand: ${cause}`, {
       cause,
     });
@@ -68,7 +63,7 @@ export async function countMemoryKills(guest: GuestLink): Promise<number> {
 
 /** Whether a sixty-fourth of the machine's disk or less is free; false when the guest does not say. */
 export async function isGuestDiskFull(guest: GuestLink): Promise<boolean> {
-  return (await exitOfAgentProgram(guest, 'full', answerTimeoutMs).catch(() => null)) === 0;
+  return (await exitOfAgentProgram(guest, ['full'], answerTimeoutMs).catch(() => null)) === 0;
 }
 
 /** A guest that is frozen, or hostile, may never answer. */

@@ -100,7 +100,7 @@ async function bootTemplate(context: VesselContext, shape: VesselShape, draft: s
     const greeting = greet(vessel, context.bootTimeoutMs);
     await continueMachine(vessel.qemu.qmp);
     const guest = await greeting;
-    for (let count = 0; count < warmUps; count++) await runAgentProgram(guest, 'sync', context.bootTimeoutMs);
+    for (let count = 0; count < warmUps; count++) await runAgentProgram(guest, ['sync'], context.bootTimeoutMs);
     // With its host on the line: a clone whose host is there, too, notices nothing.
     await stopMachine(vessel.qemu.qmp);
     await saveTemplateDevices(vessel.qemu.qmp);
