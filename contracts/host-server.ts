@@ -1,6 +1,12 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { createSecureServer, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import {
+  createSecureServer,
+  createServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { messageOf } from './app-error.ts';
@@ -26,8 +32,7 @@ export async function serveHostApi(host: HostApi, address: HostAddress): Promise
   });
   server.on('stream', (stream, headers) => {
     stream.on('error', () => stream.close());
-    const route = `${headers[':method']} ${headers[':path']}`;
-    answer(host, stream, { route, layer: String(headers[layerHeader]) }).catch((error) => refuse(stream, error));
+    answer(host, stream, headers).catch((error) => refuse(stream, error));
   });
   await listen(server, address);
   return {
@@ -54,13 +59,8 @@ async function listen(server: Http2Server, address: HostAddress): Promise<void> 
   }
 }
 
-interface Asked {
-  readonly route: string;
-  /** What a layer that comes is. */
-  readonly layer: string;
-}
-
-async function answer(host: HostApi, stream: ServerHttp2Stream, { route, layer }: Asked): Promise<void> {
+async function answer(host: HostApi, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> {
+  const route = `${headers[':method']} ${headers[':path']}`;
   const digest = /^PUT \/blobs\/([0-9a-f]{64})$/.exec(route)?.[1];
   if (digest !== undefined) {
     await host.putBlob(digest, bodyOf(stream));
@@ -68,7 +68,7 @@ async function answer(host: HostApi, stream: ServerHttp2Stream, { route, layer }
   }
   if (route === 'GET /watch') return streamMessages(host, stream);
   if (route === 'PUT /layers') {
-    await host.putLayer(decodeLayerHeader(layer), bodyOf(stream));
+    await host.putLayer(decodeLayerHeader(String(headers[layerHeader])), bodyOf(stream));
     return reply(stream, null);
   }
   const copyId = /^GET \/layers\/([\w.-]+)$/.exec(route)?.[1];

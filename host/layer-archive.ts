@@ -27,6 +27,7 @@ const doesNotFit = () => new AppError('disk_full', 'the disk of the host is full
 /** What `packLayer` is asked for. */
 export interface Member {
   readonly name: string;
+  readonly type: 'file' | 'directory';
   /** It holds the host's own files, not a capsule's: nothing but directories and files. */
   readonly isPlain: boolean;
 }
@@ -47,7 +48,7 @@ export async function unpackLayer(bytes: AsyncIterable<Uint8Array>, directory: s
   });
   const path = join(directory, member.name);
   const found = await lstat(path);
-  const isWhatItIs = member.name.includes('.') ? found.isFile() : found.isDirectory();
+  const isWhatItIs = member.type === 'file' ? found.isFile() : found.isDirectory();
   if (!isWhatItIs) throw new AppError('snapshot_failed', 'the layer is not what it is said to be');
   await (member.isPlain ? refuseOdd(path) : refuseDevices(path));
 }

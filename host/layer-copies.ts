@@ -76,7 +76,8 @@ export async function* readCopy(state: LayerState, copyId: string): AsyncIterabl
 /** What of a layer's directory another host needs. */
 function memberOf({ kind, driver }: Pick<LayerCopy, 'kind' | 'driver'>): Member {
   const isPlain = driver === 'microvm';
-  return { name: isPlain && kind !== 'sealed' ? layerDiskPath('diff') : 'diff', isPlain };
+  if (isPlain && kind !== 'sealed') return { name: layerDiskPath('diff'), type: 'file', isPlain };
+  return { name: 'diff', type: 'directory', isPlain };
 }
 
 interface AddCopyCall {
